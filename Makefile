@@ -1,0 +1,45 @@
+# Two commands: `make book` builds the pages, `make test` checks that all of it holds.
+# Both make .venv and install into it when needed; nothing outside this folder changes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export JUPYTER_PREFER_ENV_PATH := 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help book test serve results address clean
+
+help:
+	@echo "make book     run every notebook and build the pages into _build/html"
+	@echo "make test     check everything; make test FRESH=1 repeats what has passed before"
+	@echo "make serve    show the pages at http://localhost:8000"
+	@echo "make results  record the runs that are too long for a page (hours) into book/results"
+	@echo "make address URL=https://github.com/you/your-fork   point every link at another repository"
+	@echo "make clean    remove what was built (not .venv, not downloaded data)"
+
+book: .venv/installed
+	$(BIN)/python book/_scripts/build_book.py
+
+test: .venv/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(if $(FRESH),--fresh) $(ARGS)
+
+serve: book
+	@echo "The pages are at http://localhost:8000 (stop with Ctrl-C)"
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+results: .venv/installed
+	$(BIN)/python book/_scripts/make_results.py $(ARGS)
+
+address: .venv/installed
+	$(BIN)/python book/_scripts/address.py $(URL)
+
+clean:
+	rm -rf _build
+
+# Written last, so that an installation cut short is taken up again.
+.venv/installed: requirements.txt pyproject.toml
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	  { echo "This book needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version). Name another: make PYTHON=python3.12 ..."; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@

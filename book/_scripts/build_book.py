@@ -1,0 +1,58 @@
+"""Build the pages into _build/html; `make book` calls this.
+
+Two faults of an incremental build are mended here. The cache of executed notebooks knows the
+notebooks, but not the helpers, records and packages that they use: when those change, it is
+dropped. And a build that failed, or was stopped, leaves pages that the next one would take for
+good: the next one then makes all pages again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+STRICT = ["-W", "-n", "--keep-going"]  # every warning and every broken reference fails the build
+
+
+def inputs_key(root: Path = ROOT) -> str:
+    """A fingerprint of all that decides a notebook's output beside the notebook itself."""
+    digest = hashlib.sha256()
+    files = [*root.glob("snn_helpers/**/*"), *root.glob("book/results/*.json"), root / "requirements.txt"]
+    for path in sorted(path for path in files if path.is_file() and "__pycache__" not in path.parts):
+        digest.update(f"{path.relative_to(root)}\0".encode())
+        digest.update(path.read_bytes())
+    digest.update(f"{sys.version_info[:2]} {os.environ.get('SNN_DATA_DIR')}".encode())
+    return digest.hexdigest()
+
+
+def build(root: Path = ROOT) -> int:
+    """Build the pages; return the exit status, 0 only if every page is whole and nothing warned."""
+    built = root / "_build"
+    state = built / ".state"
+    key = inputs_key(root)
+    previous = state.read_text() if state.exists() else ""
+    if previous != key:
+        # "unfinished" and this key: what did run, ran with these inputs, and need not run again.
+        if previous != f"unfinished {key}":
+            shutil.rmtree(built / ".jupyter_cache", ignore_errors=True)
+        for folder in ("html", ".doctrees", "jupyter_execute"):
+            shutil.rmtree(built / folder, ignore_errors=True)
+    built.mkdir(parents=True, exist_ok=True)
+    state.write_text(f"unfinished {key}")
+    jupyter_book = Path(sys.executable).with_name("jupyter-book")
+    # The notebooks run in this environment, whatever kernels the user has elsewhere.
+    environment = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}
+    status = subprocess.run([jupyter_book, "build", root, *STRICT], cwd=root, env=environment).returncode
+    if status == 0:
+        state.write_text(key)
+        print(f"The pages are in {built / 'html'}: type make serve, or open index.html there.")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(build())

@@ -1,0 +1,125 @@
+"""Record the runs that are too long for a page, into book/results; `make results` calls this.
+
+    python book/_scripts/make_results.py [NAME ...]
+
+Runs every record, or those named. What a record already holds is not run again: delete its file
+to start it afresh. It needs the whole of MNIST: `load_mnist` downloads it, or finds it in
+SNN_DATA_DIR.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch.utils.data import TensorDataset
+
+from snn_helpers import load_mnist
+from snn_helpers.experiments import NETWORKS, draw_subset, record_trials, run_trial
+
+RESULTS = Path(__file__).parent.parent / "results"
+NOISE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+RATES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
+TWINS = NETWORKS[:2]
+
+
+@lru_cache(maxsize=1)
+def whole_mnist() -> tuple[TensorDataset, TensorDataset]:
+    train, test = load_mnist("train"), load_mnist("test")
+    if len(train) != 60_000:
+        sys.exit("results are recorded on the whole of MNIST, but only its subset was found: set SNN_DATA_DIR")
+    return train, test
+
+
+def parity(**settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    return run_trial(train=train, test=test, noise_levels=NOISE, **settings)
+
+
+def learning_rate(**settings: Any) -> dict[str, Any]:
+    """Rates are chosen on 10,000 training images held out, never on the test images."""
+    train, _ = whole_mnist()
+    fitted = TensorDataset(*(part[:50_000] for part in train.tensors))
+    held_out = TensorDataset(*(part[50_000:] for part in train.tensors))
+    return run_trial(train=fitted, test=held_out, **settings)
+
+
+def small_data(n_train: int, **settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    return run_trial(train=draw_subset(train, n_train, settings["seed"]), test=test, **settings)
+
+
+def tuned_trials() -> list[dict[str, Any]]:
+    """Each network at the rate whose held-out accuracy, in the mean over seeds, is best."""
+    rows = json.loads((RESULTS / "04_learning_rate.json").read_text(encoding="utf-8"))["trials"]
+    trials = []
+    for network in NETWORKS:
+        held_out: dict[float, list[float]] = {}
+        for row in rows:
+            if row["network"] == network:
+                held_out.setdefault(row["learning_rate"], []).append(row["test_accuracy"])
+        best = max(held_out, key=lambda rate: sum(held_out[rate]) / len(held_out[rate]))
+        trials += [{"network": network, "seed": seed, "learning_rate": best} for seed in range(5)]
+    return trials
+
+
+# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
+# where they depend on an earlier record, as a function that gives the list.
+RECORDS: dict[str, tuple[str, Any, Any]] = {
+    "04_parity": (
+        "The article's schedule on the whole of MNIST: 128 steps, batch 1000, three epochs",
+        parity,
+        [{"network": network, "seed": seed} for seed in range(5) for network in TWINS],
+    ),
+    "04_learning_rate": (
+        "The article's schedule at other learning rates: 50,000 training images, 10,000 held out as 'test'",
+        learning_rate,
+        [
+            {"network": network, "seed": seed, "learning_rate": rate}
+            for seed in range(2)
+            for network in NETWORKS
+            for rate in (RATES if network == "spiking" else (*RATES, 1.6, 3.2))
+        ],
+    ),
+    "04_tuned": (
+        "The article's schedule on the whole of MNIST, each network at its best rate of 04_learning_rate",
+        parity,
+        tuned_trials,
+    ),
+    "04_small_data": (
+        "Few training images, 300 updates of 100 images, 32 steps; tested on all 10,000 test images",
+        small_data,
+        [
+            {
+                "network": network,
+                "seed": seed,
+                "n_train": n_train,
+                "learning_rate": rate,
+                "n_steps": 32,
+                "batch_size": 100,
+                "n_updates": 300,
+            }
+            for rate in (0.1, 0.4)
+            for seed in range(5)
+            for n_train in (100, 300, 1000, 3000, 10_000)
+            for network in NETWORKS
+        ],
+    ),
+}
+
+
+def main(names: list[str]) -> None:
+    unknown = sorted(set(names) - set(RECORDS))
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(RECORDS)}")
+    RESULTS.mkdir(exist_ok=True)
+    for name in names or RECORDS:
+        what, run, trials = RECORDS[name]
+        record_trials(RESULTS / f"{name}.json", what, trials() if callable(trials) else trials, run)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

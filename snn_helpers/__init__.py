@@ -1,0 +1,22 @@
+"""The helper package of the book: what a chapter has derived, so that later ones can import it."""
+
+from .data import load_mnist
+from .encoding import flicker
+from .networks import MLP, LayerRecord, SpikingNet
+from .neurons import SpikingLayer, neuron_step
+from .training import Evaluation, History, evaluate, fit
+
+__version__ = "0.1.0"
+__all__ = [
+    "MLP",
+    "Evaluation",
+    "History",
+    "LayerRecord",
+    "SpikingLayer",
+    "SpikingNet",
+    "evaluate",
+    "fit",
+    "flicker",
+    "load_mnist",
+    "neuron_step",
+]

@@ -1,0 +1,310 @@
+"""Training and testing a network on digits; derived in chapter 03.
+
+`fit` with its defaults is the article's schedule: three epochs of SGD with momentum 0.5 at the
+learning rates 0.1, 0.05 and 0.01, a fresh optimiser for each epoch, batches of 1000.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import Dataset, TensorDataset, default_collate
+from tqdm import tqdm
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss became NaN or infinite; the message says where, and what to try."""
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is damaged, or belongs to another run; the file is left as it was."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a network does on a set of examples: `accuracy` in 0 to 1, `loss` the mean over examples."""
+
+    accuracy: float
+    loss: float
+
+
+@dataclass
+class History:
+    """What happened in training.
+
+    `loss` and `accuracy` have one entry for each batch, the mean over its examples, taken before
+    that batch's update; `test` has one for each epoch, if `fit` was given a test set; `seconds`
+    is the time spent, testing included, over all interruptions.
+    """
+
+    batches_per_epoch: int
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    test: list[Evaluation] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """The device by name; `"auto"` is the GPU if torch can use one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    picked = torch.device(device)
+    if picked.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {str(device)!r} was asked for, but torch sees no CUDA GPU here; use 'auto' or 'cpu'")
+    return picked
+
+
+def as_tensors(dataset: Dataset[Any], device: torch.device) -> tuple[Tensor, Tensor]:
+    """A whole data set of (image, label) as two tensors on the device: one transfer, not one an image."""
+    if len(dataset) == 0:  # type: ignore[arg-type]
+        raise ValueError("the dataset is empty; it needs at least one (image, label)")
+    if isinstance(dataset, TensorDataset):
+        images, labels = dataset.tensors
+    else:
+        images, labels = default_collate([dataset[i] for i in range(len(dataset))])  # type: ignore[arg-type]
+    return images.to(device), labels.to(device)
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, dataset: Dataset[Any], batch_size: int = 1000, seed: int = 0) -> Evaluation:
+    """Accuracy and mean loss over a data set of (image, label), on the model's own device.
+
+    `model(images, generator=...)` must give log-probabilities `[B, n_classes]`; the generator,
+    from which the flicker comes, starts at `seed`.
+    """
+    device = next(model.parameters()).device
+    images, labels = as_tensors(dataset, device)
+    generator = _generator(device, seed)
+    was_training = model.training
+    model.eval()
+    n_correct, summed_loss = 0, 0.0
+    for image_batch, label_batch in zip(images.split(batch_size), labels.split(batch_size)):
+        log_probs = model(image_batch, generator=generator)
+        # Summed, then divided once by the number of examples: batches may differ in size.
+        summed_loss += F.nll_loss(log_probs, label_batch, reduction="sum").item()
+        n_correct += int((log_probs.argmax(dim=1) == label_batch).sum())
+    model.train(was_training)
+    return Evaluation(n_correct / len(labels), summed_loss / len(labels))
+
+
+def fit(
+    model: nn.Module,
+    dataset: Dataset[Any],
+    *,
+    seed: int = 0,
+    device: str | torch.device = "auto",
+    checkpoint: str | os.PathLike[str] | None = None,
+    test_dataset: Dataset[Any] | None = None,
+    learning_rates: Sequence[float] = (0.1, 0.05, 0.01),
+    momentum: float = 0.5,
+    weight_decay: float = 0.0,
+    batch_size: int = 1000,
+    checkpoint_every: int = 20,
+    progress: bool = True,
+) -> History:
+    """Train a network on (image, label) pairs; the defaults are the article's schedule.
+
+    Parameters
+    ----------
+    model : maps `(images, generator=...)` to log-probabilities; moved to the device, changed in place.
+    dataset : of (image, label); kept on the device as a whole.
+    seed : decides the order of the examples and the flicker. The initial weights are the
+        model's own: give its constructor a generator.
+    device : `"auto"`, or a torch device.
+    checkpoint : a file. Progress is written there, whole or not at all, at the start, every
+        `checkpoint_every` batches and at the end. If the file exists, training goes on from it,
+        and on the CPU ends bit for bit where an uninterrupted run ends.
+    test_dataset : evaluated after each epoch.
+    learning_rates : one epoch of SGD for each, with a fresh optimiser.
+    momentum, weight_decay : of SGD.
+
+    Raises
+    ------
+    TrainingDiverged : at the first batch whose loss is not finite, and instead of keeping weights that are not.
+    CheckpointError : if the checkpoint is damaged or belongs to another run.
+    OSError : if the checkpoint cannot be written, before any training is done.
+    """
+    if batch_size < 1 or checkpoint_every < 1:
+        raise ValueError(f"batch_size ({batch_size}) and checkpoint_every ({checkpoint_every}) must be 1 or more")
+    if len(learning_rates) == 0:
+        raise ValueError("learning_rates must hold one rate for each epoch; it is empty")
+    device = pick_device(device)
+    model.to(device)
+    images, labels = as_tensors(dataset, device)
+    batches_per_epoch = math.ceil(len(labels) / batch_size)
+    history = History(batches_per_epoch)
+    order_generator = torch.Generator().manual_seed(seed)
+    noise_generator = _generator(device, seed)
+    # What must be the same for a checkpoint to be continued.
+    run = {
+        # Of no class names, so that a subclass may take over.
+        "network": "; ".join(filter(None, (module.extra_repr() for module in model.modules()))),
+        "device": device.type,
+        "seed": seed,
+        "n_examples": len(labels),
+        "batch_size": batch_size,
+        "learning_rates": [float(rate) for rate in learning_rates],
+        "momentum": float(momentum),
+        "weight_decay": float(weight_decay),
+        "tested after each epoch": test_dataset is not None,
+    }
+    epochs_done, batches_done, optimizer_state = 0, 0, None
+    path = None if checkpoint is None else Path(checkpoint)
+    if path is not None and path.exists():
+        saved = _read_checkpoint(path, run, model)
+        model.load_state_dict(saved["model"])
+        epochs_done, batches_done, optimizer_state = saved["epoch"], saved["batch"], saved["optimizer"]
+        order_generator.set_state(saved["order"])
+        noise_generator.set_state(saved["noise"])
+        tests = [Evaluation(**result) for result in saved["history"].pop("test")]
+        history = History(**saved["history"], test=tests)
+
+    seconds_before, started = history.seconds, time.perf_counter()
+    model.train()
+    bar = _progress_bar(len(learning_rates) * batches_per_epoch, len(history.loss), progress)
+    for epoch in range(epochs_done, len(learning_rates)):
+        order_state = order_generator.get_state()
+        order = torch.randperm(len(labels), generator=order_generator).to(device)
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=learning_rates[epoch], momentum=momentum, weight_decay=weight_decay
+        )
+        if optimizer_state is not None:
+            optimizer.load_state_dict(optimizer_state)
+            optimizer_state = None
+
+        def save(epoch: int, batch: int, order_state: Tensor, optimizer: torch.optim.SGD | None) -> None:
+            if not all(bool(torch.isfinite(weights).all()) for weights in model.parameters()):
+                raise TrainingDiverged(
+                    f"the weights are no longer finite after {len(history.loss)} batches. Try a smaller learning rate"
+                    f" than {max(learning_rates)}."
+                )
+            if path is not None:
+                history.seconds = seconds_before + time.perf_counter() - started
+                content = {
+                    "run": run,
+                    "model": model.state_dict(),
+                    "optimizer": None if optimizer is None else optimizer.state_dict(),
+                    "epoch": epoch,
+                    "batch": batch,
+                    "order": order_state,
+                    "noise": noise_generator.get_state(),
+                    "history": asdict(history),
+                }
+                _write_whole(path, content)
+
+        for batch in range(batches_done, batches_per_epoch):
+            if batch % checkpoint_every == 0:
+                save(epoch, batch, order_state, optimizer)
+            chosen = order[batch * batch_size : (batch + 1) * batch_size]
+            optimizer.zero_grad()
+            log_probs = model(images[chosen], generator=noise_generator)
+            loss = F.nll_loss(log_probs, labels[chosen])
+            if not torch.isfinite(loss):
+                raise TrainingDiverged(
+                    f"the loss is {loss.item()} in epoch {epoch + 1}, batch {batch + 1}, at the learning rate"
+                    f" {learning_rates[epoch]}. Try a smaller learning rate; if that does not help, look for NaN"
+                    " in the images and weights."
+                )
+            loss.backward()
+            optimizer.step()
+            history.loss.append(loss.item())
+            history.accuracy.append((log_probs.argmax(dim=1) == labels[chosen]).float().mean().item())
+            bar.set_postfix(epoch=epoch + 1, loss=f"{history.loss[-1]:.3f}", refresh=False)
+            bar.update()
+        batches_done = 0
+        if test_dataset is not None:
+            history.test.append(evaluate(model, test_dataset))
+            model.train()
+        if epoch + 1 == len(learning_rates):
+            save(epoch + 1, 0, order_generator.get_state(), None)
+    bar.close()
+    history.seconds = seconds_before + time.perf_counter() - started
+    return history
+
+
+def _generator(device: torch.device, seed: int) -> torch.Generator:
+    # Draws are made where they are used on a GPU; elsewhere on the CPU, so that seeds mean the same.
+    return torch.Generator(device=device if device.type == "cuda" else "cpu").manual_seed(seed)
+
+
+def _read_checkpoint(path: Path, run: dict[str, Any], model: nn.Module) -> dict[str, Any]:
+    mend = "Move the file away to start afresh, or name another one."
+    try:
+        # torch itself overlooks changed bytes; the archive that it writes holds checksums.
+        with zipfile.ZipFile(path) as archive:
+            if (damaged := archive.testzip()) is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of its part {damaged}")
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        differing = {name: (saved["run"][name], run[name]) for name in run if saved["run"][name] != run[name]}
+        shapes = {name: list(tensor.shape) for name, tensor in saved["model"].items()}
+    except Exception as error:
+        raise CheckpointError(f"{path} cannot be read as a checkpoint of fit ({error}). {mend}") from error
+    wanted_shapes = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
+    if shapes != wanted_shapes:
+        differing["the weights' shapes"] = (shapes, wanted_shapes)
+    if differing:
+        told = "; ".join(f"{name}: {old} there, {new} here" for name, (old, new) in differing.items())
+        raise CheckpointError(f"{path} belongs to another run ({told}). {mend}")
+    return saved  # type: ignore[no-any-return]
+
+
+def _write_whole(path: Path, content: dict[str, Any]) -> None:
+    """Write the file so that whoever reads it finds the old content or the new, never a part."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    partial = path.with_name(path.name + ".partial")
+    with open(partial, "wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def _progress_bar(total: int, done: int, shown: bool) -> tqdm[Any]:
+    out: Any = sys.stdout
+    try:
+        from IPython.core.getipython import get_ipython
+
+        # In a notebook one output is rewritten in place: no stray lines, no widget to go stale.
+        if hasattr(get_ipython(), "kernel"):
+            out = _OneOutput()
+    except ImportError:
+        pass
+    # At position 0: else the bar of an interrupted run would push this one to another line.
+    return tqdm(
+        total=total, initial=done, disable=not shown, file=out, unit="batch", ncols=90, mininterval=0.3, position=0
+    )
+
+
+class _OneOutput:
+    """A file whose every line replaces the one before, in a single output of a notebook."""
+
+    def __init__(self) -> None:
+        self.handle: Any = None
+
+    def write(self, text: str) -> None:
+        from IPython.display import display
+
+        line = text.strip()
+        if not line:
+            return
+        data = {"text/plain": line}
+        if self.handle is None:
+            self.handle = display(data, raw=True, display_id=True)
+        else:
+            self.handle.update(data, raw=True)
+
+    def flush(self) -> None:
+        pass

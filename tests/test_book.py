@@ -1,0 +1,138 @@
+"""The book as a whole: built from clean with warnings as errors, and rebuilt rightly after a change."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "book" / "_scripts"))
+
+import build_book  # noqa: E402
+from test_notebooks import NOTEBOOKS, offline, passed_before, working_tree  # noqa: E402, F401
+
+
+class Page(HTMLParser):
+    """What a page shows and loads."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.images: list[dict[str, str | None]] = []
+        self.loaded: list[str] = []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        attributes = dict(attrs)
+        if tag == "img":
+            self.images.append(attributes)
+        source = attributes.get("src")
+        if tag == "link" and attributes.get("rel") in {"stylesheet", "preload", "icon", "shortcut icon"}:
+            source = attributes.get("href")
+        if source:
+            self.loaded.append(source)
+
+
+def test_the_book_builds_from_clean_and_its_pages_are_whole(passed_before: Any, tmp_path: Path) -> None:  # noqa: F811
+    inputs = [ROOT / name for name in working_tree() if name.startswith("book/") or name[0] == "_"]
+    with passed_before(*sorted(inputs)) as known:
+        if known:
+            return
+        copy = tmp_path / "book"
+        for name in working_tree():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+        run = subprocess.run(
+            [sys.executable, "book/_scripts/build_book.py"],
+            cwd=copy,
+            env=offline(tmp_path / "cache"),
+            capture_output=True,
+            text=True,
+        )
+        assert run.returncode == 0, (run.stdout + run.stderr)[-6000:]
+        pages = copy / "_build" / "html" / "book"
+        for notebook in NOTEBOOKS:
+            page = Page(pages / f"{notebook.stem}.html")
+            for image in page.images:
+                assert image.get("alt"), f"{notebook.stem}: an image without alt text: {image}"
+            outside = [url for url in page.loaded if re.match(r"(https?:)?//", url)]
+            assert not outside, f"{notebook.stem} loads from another host: {outside}"
+            text = (pages / f"{notebook.stem}.html").read_text(encoding="utf-8")
+            assert "Traceback (most recent call last)" not in text
+            assert len(text) < 2_000_000
+
+
+@pytest.fixture
+def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository with one helper, whose jupyter-book only notes that it was called."""
+    (tmp_path / "snn_helpers").mkdir()
+    (tmp_path / "snn_helpers" / "neurons.py").write_text("one = 1\n")
+    (tmp_path / "requirements.txt").write_text("")
+    binary = tmp_path / "bin"
+    binary.mkdir()
+    (binary / "python").symlink_to(sys.executable)
+    fake = binary / "jupyter-book"
+    fake.write_text(
+        "#!/bin/sh\n"
+        'ls "$2/_build" >> "$2/seen"; echo -- >> "$2/seen"\n'
+        'mkdir -p "$2/_build/html" "$2/_build/.jupyter_cache" "$2/_build/.doctrees"\n'
+        'test ! -e "$2/fails"\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(binary / "python"))
+    return tmp_path
+
+
+def last_seen(book: Path) -> str:
+    return (book / "seen").read_text().split("--\n")[-2]
+
+
+def cache_is_there(book: Path) -> bool:
+    return (book / "_build" / ".jupyter_cache").exists()
+
+
+def test_a_second_build_keeps_what_is_there(small_book: Path) -> None:
+    assert build_book.build(small_book) == 0
+    (small_book / "_build" / "html" / "page").write_text("built")
+    assert build_book.build(small_book) == 0
+    assert (small_book / "_build" / "html" / "page").exists()
+
+
+def test_a_changed_helper_drops_the_cache_of_outputs(small_book: Path) -> None:
+    build_book.build(small_book)
+    (small_book / "_build" / ".jupyter_cache" / "old output").write_text("")
+    (small_book / "_build" / "html" / "old page").write_text("")
+    (small_book / "snn_helpers" / "neurons.py").write_text("one = 2\n")
+    assert build_book.build(small_book) == 0
+    assert not (small_book / "_build" / ".jupyter_cache" / "old output").exists()
+    assert not (small_book / "_build" / "html" / "old page").exists()
+
+
+def test_after_a_failed_build_every_page_is_made_again_but_good_outputs_stay(small_book: Path) -> None:
+    (small_book / "fails").touch()
+    assert build_book.build(small_book) != 0
+    (small_book / "_build" / ".jupyter_cache" / "good output").write_text("")
+    (small_book / "_build" / "html" / "half page").write_text("")
+    assert build_book.build(small_book) != 0, "a failed build must not turn green by itself"
+    (small_book / "_build" / "html" / "half page").write_text("")
+    (small_book / "fails").unlink()
+    assert build_book.build(small_book) == 0
+    assert not (small_book / "_build" / "html" / "half page").exists()
+    assert (small_book / "_build" / ".jupyter_cache" / "good output").exists()
+
+
+def test_other_data_or_records_change_the_key(small_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = build_book.inputs_key(small_book)
+    (small_book / "book" / "results").mkdir(parents=True)
+    (small_book / "book" / "results" / "record.json").write_text("{}")
+    with_record = build_book.inputs_key(small_book)
+    monkeypatch.setenv("SNN_DATA_DIR", "elsewhere")
+    assert len({before, with_record, build_book.inputs_key(small_book)}) == 3
+    assert os.environ["SNN_DATA_DIR"] == "elsewhere"

@@ -1,0 +1,104 @@
+"""The repository around the notebooks: one address, pinned parts, records with their provenance."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "book" / "_scripts"))
+
+from address import change_address, current_address  # noqa: E402
+
+
+def tracked() -> list[Path]:
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / name for name in listed.splitlines() if (ROOT / name).is_file()]
+
+
+def test_the_address_is_the_same_everywhere() -> None:
+    address = current_address()
+    owner_and_name = address.removeprefix("https://github.com/")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["urls"]["Repository"] == address
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == address
+    name = owner_and_name.split("/")[0]
+    for path in tracked():
+        if path.suffix in {".md", ".ipynb", ".yml", ".toml", ".cff", ".py"}:
+            for found in re.findall(rf"github\.com/{name}/[\w-]+|github/{name}/[\w-]+", path.read_text("utf-8")):
+                assert found.endswith(owner_and_name), f"{path}: {found}"
+
+
+def test_another_address_is_carried_everywhere(tmp_path: Path) -> None:
+    old, new = current_address(), "https://github.com/someone/fork"
+    for name in ("_config.yml", "README.md", "pyproject.toml", "book/intro.ipynb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    assert len(change_address(new, tmp_path)) == 4
+    for path in tmp_path.rglob("*.*"):
+        if path.is_file() and ".git" not in path.parts:
+            assert old not in path.read_text("utf-8")
+            json.loads(path.read_text("utf-8")) if path.suffix == ".ipynb" else None
+    assert current_address(tmp_path) == new
+
+
+@pytest.mark.parametrize("wrong", ["github.com/a/b", "https://github.com/a", "https://github.com/a/b/", "https://x"])
+def test_a_wrong_address_is_refused(wrong: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must look like"):
+        change_address(wrong, tmp_path)
+
+
+def test_workflows_pin_actions_by_commit_and_ask_for_little() -> None:
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        text = path.read_text()
+        for used in re.findall(r"uses: (\S+)", text):
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"
+        assert "permissions" in yaml.safe_load(text)
+
+
+def test_requirements_are_pinned_exactly() -> None:
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    pinned = {re.sub("[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
+    given = {"torch", "torchvision", "jupyter-book", "ipywidgets", "matplotlib", "nbval", "papermill"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    floors = {re.split("[<>=]", dependency)[0] for dependency in project["dependencies"]}
+    assert given | floors <= pinned
+    assert all(">=" in dependency for dependency in project["dependencies"]), "floors only, so that Colab's torch stays"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_a_record_says_how_it_was_made(path: Path) -> None:
+    record = json.loads(path.read_text())
+    assert {"what", "date", "python", "torch", "system", "cores"} <= set(record["provenance"])
+    assert record["trials"]
+    for row in record["trials"]:
+        assert "seed" in row["settings"] and row["total_seconds"] > 0
+
+
+def test_records_are_complete() -> None:
+    """Every trial that `make results` lists is in its file, and no other."""
+    from make_results import RECORDS
+
+    for name, (_, _, trials) in RECORDS.items():
+        rows = json.loads((ROOT / "book" / "results" / f"{name}.json").read_text())["trials"]
+        recorded = [row["settings"] for row in rows]
+        listed = trials() if callable(trials) else trials
+        assert sorted(map(str, recorded)) == sorted(map(str, listed)), name
+
+
+def test_files_are_small_and_name_no_path_of_one_machine() -> None:
+    for path in tracked():
+        assert path.stat().st_size < 3_000_000, f"{path} is large"
+        if path.suffix in {".py", ".ipynb", ".md", ".yml", ".yaml", ".toml", ".json", ".cff"}:
+            found = re.search(r"(?<![\w.:/])/(home|root|work|farm)/[\w.]", path.read_text("utf-8"))
+            assert not found, f"{path}: {found.group(0) if found else ''}"
