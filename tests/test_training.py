@@ -221,7 +221,7 @@ def test_fit_and_evaluate_are_the_same_on_any_dataset() -> None:
 @pytest.mark.parametrize("dataset", [TensorDataset(torch.zeros(0, 1, 4, 4), torch.zeros(0)), Subset(patterns(), [])])
 def test_an_empty_dataset_is_refused(dataset: Any) -> None:
     for call in (lambda: fit(spiking(), dataset, **SETTINGS), lambda: evaluate(spiking(), dataset)):
-        with pytest.raises(ValueError, match="empty.*at least one"):
+        with pytest.raises(ValueError, match=r"empty.*at least one"):
             call()
 
 
@@ -380,7 +380,7 @@ def test_progress_after_an_interrupted_cell(notebook: list[str]) -> None:
     notebook.clear()
     fit(spiking(), patterns(), **SETTINGS | {"progress": True})
     assert caught.tb is not None
-    assert not [text for text in notebook if "\x1b" in text or "it" not in text and "batch" not in text]
+    assert not [text for text in notebook if "\x1b" in text or ("it" not in text and "batch" not in text)]
     assert "21/21" in notebook[-1]
 
 
@@ -593,7 +593,7 @@ def test_another_devices_checkpoint_is_refused(half_way: bytes, tmp_path: Path) 
 def test_an_unwritable_place_is_told_before_any_training(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     model = cut_after(spiking(), 0)  # fails if it is called at all
-    with pytest.raises(OSError, match="run.pt"):
+    with pytest.raises(OSError, match=r"run\.pt"):
         fit(model, patterns(), checkpoint=tmp_path / place, **SETTINGS)
     assert same_weights(model, spiking())
 

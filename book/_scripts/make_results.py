@@ -19,6 +19,8 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import load_mnist
 from snn_helpers.experiments import NETWORKS, draw_subset, record_trials, run_trial
+from snn_helpers.experiments_after_spike import VARIANTS, after_spike_trial
+from snn_helpers.experiments_plasticity import online_trial, plasticity_trial
 
 RESULTS = Path(__file__).parent.parent / "results"
 NOISE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
@@ -66,6 +68,20 @@ def tuned_trials() -> list[dict[str, Any]]:
     return trials
 
 
+def online(**settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    return online_trial(train=train, test=test, **settings)
+
+
+def plasticity(**settings: Any) -> dict[str, Any]:
+    return plasticity_trial(train=whole_mnist()[0] if settings["task"] == "digits" else None, **settings)
+
+
+def after_spike(**settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    return after_spike_trial(train=train, test=test, **settings)
+
+
 # What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
 # where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, tuple[str, Any, Any]] = {
@@ -107,6 +123,31 @@ RECORDS: dict[str, tuple[str, Any, Any]] = {
             for n_train in (100, 300, 1000, 3000, 10_000)
             for network in NETWORKS
         ],
+    ),
+    "06_plasticity": (
+        "What gradient steps are made of, in training: 784-100-10 on digits, 128 steps, and 200-100-10 on ten"
+        " patterns told apart by time alone, 64 steps; 300 updates of 100 examples, probed on 200",
+        plasticity,
+        [
+            *({"task": "patterns", "seed": seed, "n_steps": 64} for seed in range(5)),
+            *(
+                {"task": "digits", "seed": seed, "reset": reset}
+                for seed in range(5)
+                for reset in ("scale", "discharge")
+            ),
+        ],
+    ),
+    "06_online": (
+        "The article's schedule on the whole of MNIST, 128 steps, batch 1000, three epochs: backpropagation through"
+        " time, and the same gradients forward in time, from the same seed with the same images and flicker",
+        online,
+        [{"method": method, "seed": seed} for seed in range(1) for method in ("bptt", "online")],
+    ),
+    "07_after_spike": (
+        "The article's schedule on the whole of MNIST with 32 steps, batch 1000, three epochs, for each kind of"
+        " after-spike; its gradient probed on 500 test images before and after",
+        after_spike,
+        [{"variant": variant, "seed": seed} for seed in range(5) for variant in VARIANTS],
     ),
 }
 
