@@ -217,22 +217,23 @@ class Frames:
     A mask is a half plus a centred draw. The half is the same at all steps: its currents, `base`
     `[B, N]`, take one product for all of time. What is left are pieces of 16 bits, kept for the
     backward pass as they are; the frames are made of them twice, in the cache. In a mixed network the
-    products are in bfloat16. A shared mask is as well put on the weights: W (m x) = (W m) x, for all
-    images at once.
+    products are in bfloat16. A shared mask is as well put on the weights, W (m x) = (W m) x, where there
+    are fewer of them than images.
     """
 
     def __init__(self, images: Tensor, weight: Tensor, plan: Plan, keep: bool, words: Tensor | None = None) -> None:
         self.images, self.weight, self.plan = images, weight, plan
         n_batch, n_inputs = images.shape
         n_neurons = len(weight)
+        self.on_weights = plan.shared and n_batch > n_neurons
         self.n_values = n_inputs if plan.shared else images.numel()
-        largest = n_neurons * max(n_inputs, n_batch) if plan.shared else images.numel()
-        self.n_at_once = max(1, min(plan.n_steps - 1, steps_at_once(largest, images.device)))
+        largest = n_neurons * n_batch if plan.shared else 1
+        masked = weight if self.on_weights else images
+        self.n_at_once = max(1, min(plan.n_steps - 1, steps_at_once(max(masked.numel(), largest), images.device)))
         dtype = torch.bfloat16 if plan.mixed else images.dtype
         self.narrow = images.to(dtype)
-        self.scaled = (weight if plan.shared else images).to(dtype) / LEVELS
-        rows = self.n_at_once * n_neurons if plan.shared else self.n_at_once * n_batch
-        self.factors = torch.empty(rows, n_inputs, dtype=dtype, device=images.device)
+        self.scaled = masked.to(dtype) / LEVELS
+        self.factors = torch.empty(self.n_at_once * len(masked), n_inputs, dtype=dtype, device=images.device)
         self.narrow_weight = weight.to(dtype)
         n_rows = plan.n_steps if keep else self.n_at_once
         shape = n_rows, words_for(self.n_values)
@@ -249,15 +250,14 @@ class Frames:
         return self.words[place].view(torch.int16)[:, : self.n_values]
 
     def _make(self, start: int, stop: int) -> Tensor:
-        """Frames `[steps * B, n_inputs]`; with a shared mask the masked weights `[steps * N, n_inputs]` instead."""
+        """Masked images `[steps * B, n_inputs]`, or masked weights `[steps * N, n_inputs]`."""
         steps = stop - start
+        made = self.factors[: steps * len(self.scaled)]
         if self.plan.shared:
-            made = self.factors[: steps * len(self.weight)]
             masks = self._centred(start, stop).to(made.dtype).unsqueeze(1)
-            torch.mul(masks, self.scaled, out=made.view(steps, *self.weight.shape))
-            return made
-        made = self.factors[: steps * len(self.images)]
-        made.view(steps, -1).copy_(self._centred(start, stop)).view(steps, *self.images.shape).mul_(self.scaled)
+            torch.mul(masks, self.scaled, out=made.view(steps, *self.scaled.shape))
+        else:
+            made.view(steps, -1).copy_(self._centred(start, stop)).view(steps, *self.scaled.shape).mul_(self.scaled)
         return made
 
     def currents(self, start: int, stop: int, base: Tensor, out: Tensor) -> None:
@@ -265,7 +265,7 @@ class Frames:
         self.draw(start, stop)
         made = self._make(start, stop)
         steps, n_batch, n_neurons = out.shape
-        if self.plan.shared:
+        if self.on_weights:
             product = self.products[: out.numel()].view(n_batch, steps * n_neurons)
             torch.mm(self.narrow, made.t(), out=product)
             out.copy_(product.view(n_batch, steps, n_neurons).transpose(0, 1)).add_(base)
@@ -280,7 +280,7 @@ class Frames:
     def add_to_gradient(self, start: int, stop: int, grad_currents: Tensor, grad_weight: Tensor) -> None:
         """The centred part of these steps' share of the weights' gradient."""
         steps, n_batch, n_neurons = grad_currents.shape
-        if self.plan.shared:
+        if self.on_weights:
             masks = self._centred(start, stop).to(grad_weight.dtype).div_(LEVELS).unsqueeze(1)
             product = self.products[: grad_currents.numel()].view(n_batch, steps, n_neurons)
             product.copy_(grad_currents.transpose(0, 1))
