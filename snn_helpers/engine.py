@@ -261,7 +261,7 @@ class Frames:
         return made
 
     def currents(self, start: int, stop: int, base: Tensor, out: Tensor) -> None:
-        """Draw the frames of these steps; write the currents that they cause, plus `base`, into `out` `[steps, B, N]`."""
+        """Draw the frames of these steps; write their currents, plus `base`, into `out` `[steps, B, N]`."""
         self.draw(start, stop)
         made = self._make(start, stop)
         steps, n_batch, n_neurons = out.shape
