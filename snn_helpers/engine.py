@@ -261,7 +261,7 @@ class Frames:
         return made
 
     def currents(self, start: int, stop: int, base: Tensor, out: Tensor) -> None:
-        """Draw the frames of these steps; write the currents that they cause, plus `base`, into `out` `[steps, B, N]`."""
+        """Draw the frames of these steps; write their currents, plus `base`, into `out` `[steps, B, N]`."""
         self.draw(start, stop)
         made = self._make(start, stop)
         steps, n_batch, n_neurons = out.shape
@@ -344,7 +344,9 @@ class ReadOut(Function):
     def forward(ctx: Any, plan: Plan, lent: set[int], images: Tensor, *weights: Tensor) -> Tensor:
         mean, words, handed = _run(images, weights, plan, keep=True)
         assert words is not None
-        lent.update(block.data_ptr() for block in (words, *handed) if block.device.type == "cpu")
+        lent.update(
+            block.data_ptr() for block in (words, *handed) if type(block) is Tensor and block.device.type == "cpu"
+        )
         ctx.plan = plan
         ctx.save_for_backward(images, words, *handed, *weights)
         return mean
@@ -414,7 +416,7 @@ def read_out(images: Tensor, weights: Sequence[Tensor], plan: Plan) -> Tensor:
     lent: set[int] = set()
 
     def pack(tensor: Tensor) -> tuple[Any, int]:
-        return (_Loan(tensor) if tensor.data_ptr() in lent else tensor), tensor._version
+        return (_Loan(tensor) if lent and tensor.data_ptr() in lent else tensor), tensor._version
 
     def unpack(packed: tuple[Any, int]) -> Tensor:
         tensor: Tensor = packed[0].tensor if isinstance(packed[0], _Loan) else packed[0]

@@ -91,7 +91,7 @@ def run_trial(
     }
 
 
-ENGINE_SETTINGS: dict[str, dict[str, bool]] = {
+ENGINE_SETTINGS: dict[str, dict[str, Any]] = {
     "float32": {},
     "mixed": {"mixed_precision": True},
     "fastest": {"mixed_precision": True, "shared_flicker": True},

@@ -101,7 +101,7 @@ class SpikingNet(nn.Module):
         return F.log_softmax(mean, dim=-1)
 
     def _is_plain(self, flat: Tensor) -> bool:
-        """Whether the fast way does all that is asked; the readable one, `record`, always does, or says what is wrong."""
+        """Whether the fast way does all that is asked; `record` always does, or says what is wrong."""
         if any(type(layer) is not SpikingLayer or _is_watched(layer) for layer in self.layers):
             return False
         weight: Tensor = self.layers[0].linear.weight  # type: ignore[union-attr, assignment]

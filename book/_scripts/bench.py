@@ -85,7 +85,7 @@ class OneProduct(TwoLayers):
 class Ours(nn.Module):
     """This package's network; the mean state is what its read-out is made of."""
 
-    def __init__(self, width: int, n_steps: int, **options: bool) -> None:
+    def __init__(self, width: int, n_steps: int, **options: Any) -> None:
         super().__init__()
         self.net = SpikingNet(n_steps, sizes=(784, width, 10), **options)
 
