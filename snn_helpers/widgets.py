@@ -81,13 +81,13 @@ class NeuronExplorer(_Explorer):
     _settings = ("decay", "threshold", "penalty", "reset", "strength", "flicker", "seed", "n_steps")
 
     decay = t.Float(0.9, min=0, max=1).tag(sync=True)
-    threshold = t.Float(1.0, min=0.1, max=3).tag(sync=True)
-    penalty = t.Float(1.5, min=0, max=4).tag(sync=True)
+    threshold = t.Float(1.0, min=0.01).tag(sync=True)
+    penalty = t.Float(1.5, min=0).tag(sync=True)
     reset = t.Enum(RESETS, default_value="scale").tag(sync=True)
-    strength = t.Float(0.25, min=0, max=2).tag(sync=True)
+    strength = t.Float(0.25, min=0).tag(sync=True)
     flicker = t.Float(1.0, min=0, max=1).tag(sync=True)
-    seed = t.Int(0, min=0, max=999).tag(sync=True)
-    n_steps = t.Int(80, min=10, max=300).tag(sync=True)
+    seed = t.Int(0, min=0).tag(sync=True)
+    n_steps = t.Int(80, min=1).tag(sync=True)
 
     def current(self) -> Tensor:
         """The current that the explorer shows, `[n_steps]`, float64."""
@@ -106,11 +106,11 @@ class WindowExplorer(_Explorer):
     _settings = ("decay", "threshold", "penalty", "reset", "earlier", "strength", "after_decay")
 
     decay = t.Float(0.9, min=0, max=1).tag(sync=True)
-    threshold = t.Float(1.0, min=0.1, max=3).tag(sync=True)
-    penalty = t.Float(1.5, min=0, max=4).tag(sync=True)
+    threshold = t.Float(1.0, min=0.01).tag(sync=True)
+    penalty = t.Float(1.5, min=0).tag(sync=True)
     reset = t.Enum(RESETS, default_value="scale").tag(sync=True)
     earlier = t.Int(0, min=0, max=30).tag(sync=True)
-    strength = t.Float(0.0, min=0, max=1).tag(sync=True)
+    strength = t.Float(0.0, min=0).tag(sync=True)
     after_decay = t.Float(0.8, min=0, max=0.98).tag(sync=True)
 
 
@@ -156,7 +156,7 @@ class DigitPlayground(_Explorer):
     _esm = bundle("digit_playground.js")
     _settings = ("seed",)
 
-    seed = t.Int(0, min=0, max=999).tag(sync=True)
+    seed = t.Int(0, min=0).tag(sync=True)
     drawing = t.Bytes(bytes(784)).tag(sync=True)
     answer = t.Int(-1).tag(sync=True)
     means = t.List(t.Float()).tag(sync=True)

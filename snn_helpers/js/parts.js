@@ -59,11 +59,14 @@ function control(model, spec) {
 }
 
 /** All controls, the reset button and, on a page that is not a notebook, the link that carries the settings. */
-export function panel(model, key, specs) {
+export function panel(model, key, given) {
+  // A slider reaches what it was started with.
+  const start = model.get("_start");
+  const specs = given.map((spec) => (spec.options ? spec : { ...spec, max: Math.max(spec.max, start[spec.name]) }));
   const controls = specs.map((spec) => control(model, spec));
   const button = make("button", { type: "button" }, "Reset");
   button.addEventListener("click", () => {
-    set(model, model.get("_start"));
+    set(model, start);
     if (model.isStatic && location.hash.startsWith(`#${key}?`)) history.replaceState(null, "", location.pathname);
   });
   const actions = make("div", { class: "snn-actions" }, button);

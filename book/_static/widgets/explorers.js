@@ -75,7 +75,8 @@
     }
     place.replaceWith(box);
     const { default: widget } = await load(values._esm);
-    await widget.render({ model: new Model(values), el: box });
+    box.explorer = new Model(values);
+    await widget.render({ model: box.explorer, el: box });
   }
 
   function start() {
