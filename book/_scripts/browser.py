@@ -196,7 +196,8 @@ class Browser:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with contextlib.suppress(PageError):  # a page on its way out
-                if value := self.run(condition):
+                value = self.run(condition)
+                if value or value == {}:  # an element comes as {}
                     return value
             time.sleep(0.05)
         raise PageError(f"after {seconds} seconds still not true: {condition}")

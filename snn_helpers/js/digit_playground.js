@@ -1,6 +1,6 @@
 // A trained network that reads what is drawn, step by step (chapter 3).
 import { Network, flickerFrame, rasterise, unpackLayers } from "./simulation.js";
-import { keepDrawn, liveText, make, newId, panel, round, set } from "./parts.js";
+import { frame, keepDrawn, liveText, make, newId, panel, round, set } from "./parts.js";
 
 const PAD = 252; // pixels on the page, nine for each of the digit's
 const SPEEDS = { "8 steps a second": 8, "20 steps a second": 20, "as fast as it can": Infinity };
@@ -104,7 +104,6 @@ function drawingPad(onStroke) {
     const move = { ArrowLeft: [-9, 0], ArrowRight: [9, 0], ArrowUp: [0, -9], ArrowDown: [0, 9] }[event.key];
     if (!move && event.key !== " ") return;
     event.preventDefault();
-    event.stopPropagation(); // a notebook has keys of its own
     if (move) {
       [pen.x, pen.y] = [pen.x + move[0], pen.y + move[1]].map((at) => Math.min(PAD - 12, Math.max(12, at)));
       if (pen.down) stroke.push([pen.x, pen.y]);
@@ -208,16 +207,17 @@ function render({ model, el }) {
     make("div", { class: "snn-images" }, images.input.figure, images.states.figure, images.outputs.figure, images.last.figure),
     make("figure", {}, race, make("figcaption", {}, "the ten states, averaged so far: the highest is the answer")),
     answer, ...text.elements);
-  const root = make("div", { class: "snn snn-digits", role: "group", "aria-label": "Digit playground" }, side, picture);
+  const root = frame("Digit playground", side, picture);
+  root.classList.add("snn-digits");
   el.append(root);
 
   let pixels = new Uint8Array(784), image = Float64Array.from(pixels, (ink) => ink / 255 - 0.5);
-  let lines = [], frame = image, playing = false, request = 0, due = 0, timed = null;
+  let lines = [], input = image, playing = false, request = 0, due = 0, timed = null;
   const columns = Math.ceil(Math.sqrt(sizes[1]));
 
   function advance() {
-    frame = flickerFrame(image, model.get("seed"), network.t);
-    network.step(frame);
+    input = flickerFrame(image, model.get("seed"), network.t);
+    network.step(input);
     lines.push(readOut());
   }
 
@@ -233,7 +233,7 @@ function render({ model, el }) {
 
   function draw() {
     const [hidden, last] = [network.handedOut[0], network.handedOut.at(-1)];
-    paint(images.input.canvas, frame, 28, (value) => signedColour(value, 0.5));
+    paint(images.input.canvas, input, 28, (value) => signedColour(value, 0.5));
     paint(images.states.canvas, hidden.states, columns, (value) => signedColour(value, 2));
     paint(images.outputs.canvas, hidden.outputs, columns, (value) => amountColour(value, 1.5));
     const row = last.states.length;
@@ -310,7 +310,7 @@ function render({ model, el }) {
   function restart() {
     network.restart();
     lines = [];
-    frame = image;
+    input = image;
     if (still.matches || pixels.every((ink) => ink === 0)) {
       // No motion: the end at once, and the slider shows each step.
       const blank = pixels.every((ink) => ink === 0);

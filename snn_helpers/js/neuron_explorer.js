@@ -1,6 +1,6 @@
 // One neuron, driven by a flickering current (chapter 1).
 import { flickeringCurrent, runNeuron } from "./simulation.js";
-import { RESETS, drawing, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, drawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 
 const CONTROLS = [
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
@@ -33,7 +33,7 @@ function render({ model, el }) {
   const picture = make("div", { class: "snn-picture" }, svg, legend([
     ["state", "state, as each step leaves it"], ["threshold", "threshold"], ["output", "output, a graded spike"],
     ["rest", "rests: thrown below zero, and not yet back"]]), ...text.elements);
-  el.append(make("div", { class: "snn", role: "group", "aria-label": "Neuron explorer" }, controls.element, picture));
+  el.append(frame("Neuron explorer", controls.element, picture));
 
   function draw() {
     const settings = Object.fromEntries(CONTROLS.map(({ name }) => [name, model.get(name)]));

@@ -8,6 +8,13 @@ export function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** What holds an explorer. A notebook's own keys (arrows, letters) stay outside, so that they reach the controls. */
+export function frame(name, ...children) {
+  const root = make("div", { class: "snn", role: "group", "aria-label": name, "data-lm-suppress-shortcuts": "true" }, ...children);
+  root.addEventListener("keydown", (event) => event.stopPropagation());
+  return root;
+}
+
 let nIds = 0;
 export function newId(name) {
   nIds += 1;

@@ -186,7 +186,7 @@ export function flickerFrame(image, seed, t) {
  * Strokes, lists of [x, y] in any unit, as 784 bytes that look like the training digits: as large (20 pixels),
  * centred on their mass as they are, and drawn with a soft pen as thick as theirs.
  */
-export function rasterise(strokes, pen = 1.15) {
+export function rasterise(strokes, pen = 1.4) {
   const points = strokes.flat();
   if (points.length === 0) return new Uint8Array(784);
   const [xs, ys] = [0, 1].map((axis) => points.map((point) => point[axis]));

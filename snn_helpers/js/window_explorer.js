@@ -1,6 +1,6 @@
 // The window that a gradient draws around one spike (chapters 6 and 7).
 import { measureWindow, wholeLaw } from "./simulation.js";
-import { RESETS, drawing, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, drawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 
 const CONTROLS = [
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
@@ -35,7 +35,7 @@ function render({ model, el }) {
   const picture = make("div", { class: "snn-picture" }, svg, legend([
     ["measured", "measured: a pulse at each delay, one simulation each"], ["law", "the law"],
     ["causal", "pre before post"]]), ...text.elements);
-  el.append(make("div", { class: "snn", role: "group", "aria-label": "Window explorer" }, controls.element, picture));
+  el.append(frame("Window explorer", controls.element, picture));
 
   function draw() {
     const settings = Object.fromEntries(CONTROLS.map(({ name }) => [name, model.get(name)]));
