@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib: tests open no window
 
 import pytest
 import torch
+from filelock import FileLock
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,3 +41,44 @@ def device(request: pytest.FixtureRequest) -> torch.device:
 def _same_start() -> None:
     """No test depends on how many global random numbers another one drew."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def built_pages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """A function that gives the folder of the book's pages, built from clean out of the working tree.
+
+    They are built once for all tests and all workers, and again only if something of the book has changed.
+    """
+    from test_notebooks import fingerprint, offline, working_tree
+
+    def build() -> Path:
+        files = [name for name in working_tree() if not name.startswith(("tests/", ".", "README", "CONTRIBUTING"))]
+        store = ROOT / "_build" / ".pages"
+        copy = store / fingerprint(*(ROOT / name for name in files))[:16]
+        # The folder that all workers of this run share.
+        base = tmp_path_factory.getbasetemp()
+        session = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+        store.mkdir(parents=True, exist_ok=True)
+        with FileLock(store / "lock"):
+            if request.config.getoption("--fresh") and not (session / "pages built").exists():
+                shutil.rmtree(copy, ignore_errors=True)
+            if not (copy / "whole").exists():
+                for old in store.iterdir():
+                    if old.is_dir():
+                        shutil.rmtree(old)
+                for name in files:
+                    (copy / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copy2(ROOT / name, copy / name)
+                run = subprocess.run(
+                    [sys.executable, "book/_scripts/build_book.py"],
+                    cwd=copy,
+                    env=offline(tmp_path_factory.mktemp("cache")),
+                    capture_output=True,
+                    text=True,
+                )
+                assert run.returncode == 0, (run.stdout + run.stderr)[-6000:]
+                (copy / "whole").touch()
+            (session / "pages built").touch()
+        return copy / "_build" / "html"
+
+    return build

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
-import subprocess
 import sys
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -17,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_scripts"))
 
 import build_book  # noqa: E402
-from test_notebooks import NOTEBOOKS, offline, passed_before, working_tree  # noqa: E402, F401
+from test_notebooks import NOTEBOOKS  # noqa: E402
 
 
 class Page(HTMLParser):
@@ -45,41 +43,25 @@ class Page(HTMLParser):
             self.loaded.append(source)
 
 
-def test_the_book_builds_from_clean_and_its_pages_are_whole(passed_before: Any, tmp_path: Path) -> None:  # noqa: F811
-    inputs = [ROOT / name for name in working_tree() if name.startswith("book/") or name[0] == "_"]
-    with passed_before(*sorted(inputs)) as known:
-        if known:
-            return
-        copy = tmp_path / "book"
-        for name in working_tree():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
-        run = subprocess.run(
-            [sys.executable, "book/_scripts/build_book.py"],
-            cwd=copy,
-            env=offline(tmp_path / "cache"),
-            capture_output=True,
-            text=True,
-        )
-        assert run.returncode == 0, (run.stdout + run.stderr)[-6000:]
-        pages = copy / "_build" / "html" / "book"
-        for notebook in NOTEBOOKS:
-            page = Page(pages / f"{notebook.stem}.html")
-            for image in page.images:
-                assert image.get("alt"), f"{notebook.stem}: an image without alt text: {image}"
-            outside = [url for url in page.loaded if re.match(r"(https?:)?//", url)]
-            assert not outside, f"{notebook.stem} loads from another host: {outside}"
-            text = (pages / f"{notebook.stem}.html").read_text(encoding="utf-8")
-            assert "Traceback (most recent call last)" not in text
-            assert len(text) < 2_000_000
-            for link in page.links:
-                name, _, anchor = link.partition("#")
-                if re.match(r"\w+:", link) or name.startswith(("../_sources", "../_downloads")):
-                    continue
-                target = (pages / name).resolve() if name else pages / f"{notebook.stem}.html"
-                assert target.is_file(), f"{notebook.stem} links to {link}, which is not there"
-                if anchor and target.suffix == ".html":
-                    assert anchor in Page(target).anchors, f"{notebook.stem} links to {link}, whose anchor is not there"
+def test_the_book_builds_from_clean_and_its_pages_are_whole(built_pages: Callable[[], Path]) -> None:
+    pages = built_pages() / "book"
+    for notebook in NOTEBOOKS:
+        page = Page(pages / f"{notebook.stem}.html")
+        for image in page.images:
+            assert image.get("alt"), f"{notebook.stem}: an image without alt text: {image}"
+        outside = [url for url in page.loaded if re.match(r"(https?:)?//", url)]
+        assert not outside, f"{notebook.stem} loads from another host: {outside}"
+        text = (pages / f"{notebook.stem}.html").read_text(encoding="utf-8")
+        assert "Traceback (most recent call last)" not in text
+        assert len(text) < 2_000_000
+        for link in page.links:
+            name, _, anchor = link.partition("#")
+            if re.match(r"\w+:", link) or name.startswith(("../_sources", "../_downloads")):
+                continue
+            target = (pages / name).resolve() if name else pages / f"{notebook.stem}.html"
+            assert target.is_file(), f"{notebook.stem} links to {link}, which is not there"
+            if anchor and target.suffix == ".html":
+                assert anchor in Page(target).anchors, f"{notebook.stem} links to {link}, whose anchor is not there"
 
 
 @pytest.fixture

@@ -65,6 +65,13 @@ def offline(folder: Path) -> dict[str, str]:
     }
 
 
+def fingerprint(*inputs: Path) -> str:
+    digest = hashlib.sha256(inputs_key().encode())
+    for path in sorted(inputs):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
 @pytest.fixture
 def passed_before(request: pytest.FixtureRequest) -> Callable[..., Any]:
     """`with passed_before(*inputs) as known:` — `known` is True if this test passed with these inputs."""
@@ -72,10 +79,8 @@ def passed_before(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
     @contextmanager
     def remember(*inputs: Path) -> Iterator[bool]:
-        digest = hashlib.sha256((request.node.name + inputs_key()).encode())
-        for path in (Path(__file__), ROOT / "tests/notebook_parameters.yaml", *inputs):
-            digest.update(path.read_bytes())
-        mark = memory / digest.hexdigest()
+        known = fingerprint(Path(__file__), ROOT / "tests/notebook_parameters.yaml", *inputs)
+        mark = memory / hashlib.sha256((request.node.name + known).encode()).hexdigest()
         if mark.exists() and not request.config.getoption("--fresh"):
             yield True
             return

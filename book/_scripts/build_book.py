@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,27 @@ def inputs_key(root: Path = ROOT) -> str:
         digest.update(path.read_bytes())
     digest.update(f"{sys.version_info[:2]} {os.environ.get('SNN_DATA_DIR')}".encode())
     return digest.hexdigest()
+
+
+# Faults of the theme: what is found, and what it becomes. Names for screen readers that leave out what
+# is seen; the scripts of a button that this book has not, loaded twice over, which is an error in itself.
+MENDS = (
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    (r'(<button class="btn search-button-field[^>]*?) aria-label="Search"', r"\1"),
+    (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1"),
+    (r"\s*<script>const THEBE_JS_URL = [^<]*</script>", ""),
+    (r"\s*<script [^>]*sphinx-thebe\.js[^>]*></script>", ""),
+)
+
+
+def mend_pages(html: Path) -> None:
+    """Mend in each page what its theme does wrong; a mended page stays as it is."""
+    for page in html.rglob("*.html"):
+        text = mended = page.read_text(encoding="utf-8")
+        for pattern, replacement in MENDS:
+            mended = re.sub(pattern, replacement, mended)
+        if mended != text:
+            page.write_text(mended, encoding="utf-8")
 
 
 def build(root: Path = ROOT) -> int:
@@ -49,6 +71,7 @@ def build(root: Path = ROOT) -> int:
     environment = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}
     status = subprocess.run([jupyter_book, "build", root, *STRICT], cwd=root, env=environment).returncode
     if status == 0:
+        mend_pages(built / "html")
         state.write_text(key)
         print(f"The pages are in {built / 'html'}: type make serve, or open index.html there.")
     return status
