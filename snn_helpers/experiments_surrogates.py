@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 from .encoding import flicker
 from .experiments import noisy
 from .networks import MLP
+from .plasticity import spiking_layers
 from .surrogates import BinarySpikingNet
 from .training import as_tensors, evaluate, pick_device
 
@@ -142,10 +143,7 @@ def accuracy_with_drops(model: BinarySpikingNet | BrightMLP, dataset: TensorData
     """Accuracy if each message of the hidden layer, a spike or an activation, is lost with a probability `level`."""
     images, labels = as_tensors(dataset, next(model.parameters()).device)
     generator = torch.Generator().manual_seed(seed)
-    if isinstance(model, BrightMLP):
-        hidden = model.hidden(images)
-    else:
-        hidden = model.record(images, generator)[0].outputs
+    hidden = model.hidden(images) if isinstance(model, BrightMLP) else model.record(images, generator)[0].outputs
     draws = flicker(torch.ones_like(hidden), 1, generator)[0]
     hidden = hidden * (draws >= level)
     logits = model.answer(hidden) if isinstance(model, BrightMLP) else evidence(model, hidden)[-1]
@@ -197,7 +195,7 @@ def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset,
         step = enough.int().argmax(dim=0)  # the first of the steps at which it is enough
         values = (step.double() + 1, correct[step, everyone].double(), so_far[step, everyone].double())
         answers.append([wanted, *(round(value.mean().item(), 5) for value in values)])
-    n_neurons = model.layers[0].n_neurons
+    n_neurons = spiking_layers(model)[0].n_neurons
     return found | {
         "messages": spikes.sum(dim=0).double().mean().item(),
         "rate": (spikes.double().mean() / n_neurons).item(),

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingLayer, neuron_step
@@ -247,6 +248,21 @@ def test_net_is_a_spiking_net_that_fit_can_train(device: torch.device) -> None:
     net = BinarySpikingNet(10, generator=torch.Generator().manual_seed(0))
     history = fit(net, data, device=device, batch_size=20, learning_rates=[0.05] * 20, progress=False)
     assert history.loss[-1] < history.loss[0] / 2
+
+
+@pytest.mark.parametrize("spiking_input", [False, True])
+def test_nothing_is_made_on_the_wrong_device(spiking_input: bool) -> None:
+    """On pretended CUDA tensors, to mix devices is an error, as on a GPU; on "meta", backwards too."""
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            net, images = BinarySpikingNet(4, spiking_input=spiking_input), torch.zeros(3, 1, 28, 28)
+        assert net(images, generator=torch.Generator().manual_seed(0)).device.type == "cuda"
+        assert evidence(net, net.record(images)[0].outputs).device.type == "cuda"
+    with torch.device("meta"):
+        net, images = BinarySpikingNet(4, spiking_input=spiking_input), torch.zeros(3, 1, 28, 28)
+        labels = torch.zeros(3, dtype=torch.int64)
+    F.nll_loss(net(images), labels).backward()
+    assert all(weights.grad is not None and weights.grad.is_meta for weights in net.parameters())
 
 
 @pytest.mark.parametrize(

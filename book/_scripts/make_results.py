@@ -89,8 +89,7 @@ def after_spike(**settings: Any) -> dict[str, Any]:
 
 def surrogate(**settings: Any) -> dict[str, Any]:
     train, test = whole_mnist()
-    levels = {"noise_levels": NOISE[::2], "drop_levels": DROPS}
-    return surrogate_trial(train=train, test=test, probe=True, **levels, **settings)
+    return surrogate_trial(train=train, test=test, noise_levels=NOISE[::2], drop_levels=DROPS, probe=True, **settings)
 
 
 def surrogate_held_out(n_train: int = 50_000, **settings: Any) -> dict[str, Any]:
