@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .encoding import flicker
 from .networks import LayerRecord, SpikingNet
-from .neurons import SpikingLayer
+from .neurons import SpikingLayer, check_neuron_settings
 from .plasticity import _check_delays, reset_slope, spiking_layers
 
 # The shapes, each of height 1 at the threshold: `slope` k says how fast they fall off beside it.
@@ -103,7 +103,27 @@ def binary_step(
     Returns
     -------
     (spike, state) : both of `current`'s shape, of this step (not delayed).
+
+    Raises
+    ------
+    TypeError, ValueError : for settings that do not fit.
     """
+    check_neuron_settings(decay, threshold, penalty, reset)
+    _check_surrogate(shape, slope)
+    return _step(current, state, decay, threshold, penalty, reset, shape, slope, detach)
+
+
+def _step(
+    current: Tensor,
+    state: Tensor,
+    decay: float,
+    threshold: float,
+    penalty: float,
+    reset: str,
+    shape: str,
+    slope: float,
+    detach: bool,
+) -> tuple[Tensor, Tensor]:
     charge = current + decay * state
     spike = _Spike.apply(charge - threshold, shape, slope)
     gate = spike.detach() if detach else spike
@@ -160,7 +180,7 @@ class BinarySpikingLayer(SpikingLayer):
         for current in currents:
             states.append(state)
             spikes.append(spike)
-            spike, state = binary_step(current, state, *settings)
+            spike, state = _step(current, state, *settings)
         return torch.stack(states), torch.stack(spikes)
 
     def extra_repr(self) -> str:

@@ -103,6 +103,7 @@ def test_wrong_surrogates_are_refused(settings: dict[str, Any], error: type[Exce
     for make in (
         lambda: binary_spike(torch.zeros(1), **settings),
         lambda: surrogate_slope(torch.zeros(1), **settings),
+        lambda: binary_step(torch.zeros(1), torch.zeros(1), **settings),
         lambda: BinarySpikingNet(**settings),
     ):
         with pytest.raises(error, match=told):
@@ -116,6 +117,13 @@ def test_the_state_goes_as_in_neuron_step(reset: str, device: torch.device) -> N
     output, wanted = neuron_step(current, state, 0.8, 0.7, 1.2, reset)
     assert torch.equal(after, wanted)
     assert torch.equal(spike, (output > 0).double())
+
+
+def test_wrong_neurons_are_refused() -> None:
+    with pytest.raises(ValueError, match="reset must be one of"):
+        binary_step(torch.zeros(1), torch.zeros(1), reset="never")
+    with pytest.raises(ValueError, match="decay must lie between"):
+        binary_step(torch.zeros(1), torch.zeros(1), decay=1.1)
 
 
 def loop(
