@@ -189,7 +189,7 @@ RECORDS: dict[str, tuple[str, Any, Any]] = {
             {"network": network, "seed": seed, "learning_rate": rate, **settings}
             for seed in range(2)
             for network, settings in (("binary", BINARY), ("mlp", {}))
-            for rate in (0.0025, 0.005, 0.01)
+            for rate in (0.0025, 0.005, 0.01, 0.02)
         ],
     ),
     "09_surrogate": (
