@@ -21,11 +21,16 @@ from snn_helpers import load_mnist
 from snn_helpers.experiments import NETWORKS, draw_subset, engine_trial, record_trials, run_trial
 from snn_helpers.experiments_after_spike import VARIANTS, after_spike_trial
 from snn_helpers.experiments_plasticity import online_trial, plasticity_trial
+from snn_helpers.experiments_surrogates import surrogate_trial
+from snn_helpers.surrogates import SHAPES
 
 RESULTS = Path(__file__).parent.parent / "results"
 NOISE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 RATES = (0.025, 0.05, 0.1, 0.2, 0.4, 0.8)
 TWINS = NETWORKS[:2]
+DROPS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8)
+# Chapter 09's network, found by trying on held-out images.
+BINARY: dict[str, Any] = {"n_steps": 25, "reset": "subtract", "shape": "arctan", "slope": 3.0}
 
 
 @lru_cache(maxsize=1)
@@ -85,6 +90,33 @@ def after_spike(**settings: Any) -> dict[str, Any]:
 def engine(**settings: Any) -> dict[str, Any]:
     train, test = whole_mnist()
     return engine_trial(train=train, test=test, **settings)
+
+
+def surrogate(**settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    return surrogate_trial(train=train, test=test, noise_levels=NOISE[::2], drop_levels=DROPS, probe=True, **settings)
+
+
+def surrogate_held_out(n_train: int = 50_000, **settings: Any) -> dict[str, Any]:
+    """Everything is chosen on 10,000 training images held out, never on the test images."""
+    train, _ = whole_mnist()
+    fitted = TensorDataset(*(part[:n_train] for part in train.tensors))
+    held_out = TensorDataset(*(part[50_000:] for part in train.tensors))
+    return surrogate_trial(train=fitted, test=held_out, **settings)
+
+
+def tuned_surrogate_trials() -> list[dict[str, Any]]:
+    """Both networks at the rate whose held-out accuracy, in the mean over seeds, is best."""
+    rows = json.loads((RESULTS / "09_tuning.json").read_text(encoding="utf-8"))["trials"]
+    trials = []
+    for network, settings in (("binary", BINARY), ("mlp", {})):
+        held_out: dict[float, list[float]] = {}
+        for row in rows:
+            if row["network"] == network:
+                held_out.setdefault(row["settings"]["learning_rate"], []).append(row["test_accuracy"])
+        best = max(held_out, key=lambda rate: sum(held_out[rate]) / len(held_out[rate]))
+        trials += [{"network": network, "seed": seed, "learning_rate": best, **settings} for seed in range(5)]
+    return trials
 
 
 # What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
@@ -159,6 +191,54 @@ RECORDS: dict[str, tuple[str, Any, Any]] = {
         " the engine and tested in plain float32",
         engine,
         [{"setting": setting, "seed": seed} for setting in ("fastest", "mixed") for seed in range(5)],
+    ),
+    "09_tuning": (
+        "784-100-10 with binary spikes, and the MLP, five epochs of Adam at several learning rates: 50,000 training"
+        " images, 10,000 held out as 'test'",
+        surrogate_held_out,
+        [
+            {"network": network, "seed": seed, "learning_rate": rate, **settings}
+            for seed in range(2)
+            for network, settings in (("binary", BINARY), ("mlp", {}))
+            for rate in (0.0025, 0.005, 0.01, 0.02)
+        ],
+    ),
+    "09_surrogate": (
+        "784-100-10 with binary spikes, and the MLP, five epochs of Adam on the whole of MNIST, each at its best rate"
+        " of 09_tuning",
+        surrogate,
+        tuned_surrogate_trials,
+    ),
+    "09_shapes": (
+        "784-100-10 with binary spikes, three epochs of Adam on 10,000 training images, for each shape and slope of the"
+        " surrogate, with the reset detached and not; 10,000 held out as 'test'",
+        surrogate_held_out,
+        [
+            {
+                "network": "binary",
+                "seed": seed,
+                "n_train": 10_000,
+                "epochs": 3,
+                "learning_rate": 0.01,
+                **BINARY,
+                "shape": shape,
+                "slope": slope,
+                "detach": detach,
+            }
+            for seed in range(3)
+            for shape, detach in (*((shape, True) for shape in SHAPES if shape != "none"), ("arctan", False))
+            for slope in (1.0, 3.0, 10.0, 30.0)
+        ],
+    ),
+    "09_steps": (
+        "784-100-10 with binary spikes, five epochs of Adam on the whole of MNIST, with fewer steps, and with the"
+        " reset that NIR has",
+        surrogate,
+        [
+            {"network": "binary", "seed": seed, "learning_rate": 0.005, **BINARY, **changed}
+            for seed in range(3)
+            for changed in ({"n_steps": 8}, {"reset": "zero"})
+        ],
     ),
 }
 

@@ -1,0 +1,411 @@
+"""Chapter 09: binary spikes against plain loops, surrogates against their formulas, NIR against snnTorch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.data import TensorDataset
+
+from snn_helpers import SpikingLayer, neuron_step
+from snn_helpers.experiments_surrogates import (
+    LEADS,
+    accuracy_with_drops,
+    evidence,
+    make_network,
+    surrogate_trial,
+    what_spikes_buy,
+)
+from snn_helpers.neurons import RESETS
+from snn_helpers.surrogates import (
+    SHAPES,
+    BinarySpikingLayer,
+    BinarySpikingNet,
+    binary_spike,
+    binary_step,
+    surrogate_law,
+    surrogate_slope,
+    surrogate_window,
+    to_nir,
+)
+
+# Each shape once more, in plain Python.
+FORMULAS: dict[str, Callable[[float], float]] = {
+    "fast sigmoid": lambda z: 1 / (1 + abs(z)) ** 2,
+    "arctan": lambda z: 1 / (1 + z * z),
+    "sigmoid": lambda z: 4 / (2 + math.exp(z) + math.exp(-z)),
+    "triangle": lambda z: max(0.0, 1 - abs(z)),
+    "rectangle": lambda z: 1.0 if abs(z) < 1 else 0.0,
+    "none": lambda z: 0.0,
+}
+# What each is the derivative of, times its slope.
+INTEGRALS: dict[str, Callable[[float], float]] = {
+    "fast sigmoid": lambda z: z / (1 + abs(z)),
+    "arctan": math.atan,
+    "sigmoid": lambda z: 4 / (1 + math.exp(-z)),
+    "triangle": lambda z: math.copysign(min(abs(z), 1) - min(abs(z), 1) ** 2 / 2, z),
+    "rectangle": lambda z: max(-1.0, min(1.0, z)),
+}
+each_shape = pytest.mark.parametrize("shape", SHAPES)
+each_reset = pytest.mark.parametrize("reset", RESETS)
+
+
+def draw(*size: int, seed: int = 0) -> Tensor:
+    return torch.randn(*size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@each_shape
+@pytest.mark.parametrize("slope", [0.5, 3.0, 25.0])
+def test_backward_is_the_formula(shape: str, slope: float, device: torch.device) -> None:
+    distance = torch.cat([draw(200) / slope, torch.zeros(1)]).to(device).requires_grad_()
+    arriving = draw(201, seed=1).to(device)
+    binary_spike(distance, shape, slope).backward(arriving)
+    wanted = torch.tensor([FORMULAS[shape](slope * x) for x in distance.tolist()], dtype=torch.float64)
+    assert distance.grad is not None
+    torch.testing.assert_close(distance.grad.cpu(), wanted * arriving.cpu())
+    torch.testing.assert_close(surrogate_slope(distance.detach(), shape, slope).cpu(), wanted)
+
+
+@pytest.mark.parametrize("shape", INTEGRALS)
+def test_shapes_are_derivatives_of_steps_from_low_to_high(shape: str) -> None:
+    for z in (-2.3, -0.4, 0.1, 0.7, 3.0):
+        rise = (INTEGRALS[shape](z + 1e-6) - INTEGRALS[shape](z - 1e-6)) / 2e-6
+        assert FORMULAS[shape](z) == pytest.approx(rise, abs=1e-6)
+    assert FORMULAS[shape](0.0) == 1.0
+
+
+@each_shape
+def test_forward_is_exactly_0_or_1(shape: str, device: torch.device) -> None:
+    distance = torch.tensor([-1e30, -1.0, -1e-30, 0.0, 1e-30, 1.0, 1e30], device=device)
+    spikes = binary_spike(distance, shape)
+    assert spikes.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert spikes.dtype == distance.dtype and spikes.device == distance.device
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "told"),
+    [
+        ({"shape": "step"}, ValueError, "shape must be one of 'fast sigmoid'"),
+        ({"slope": 0.0}, ValueError, "above 0, not 0.0"),
+        ({"slope": math.inf}, ValueError, "above 0, not inf"),
+        ({"slope": "steep"}, TypeError, "must be a number, not str"),
+    ],
+)
+def test_wrong_surrogates_are_refused(settings: dict[str, Any], error: type[Exception], told: str) -> None:
+    for make in (
+        lambda: binary_spike(torch.zeros(1), **settings),
+        lambda: surrogate_slope(torch.zeros(1), **settings),
+        lambda: binary_step(torch.zeros(1), torch.zeros(1), **settings),
+        lambda: BinarySpikingNet(**settings),
+    ):
+        with pytest.raises(error, match=told):
+            make()
+
+
+@each_reset
+def test_the_state_goes_as_in_neuron_step(reset: str, device: torch.device) -> None:
+    current, state = draw(500).to(device), draw(500, seed=1).to(device)
+    spike, after = binary_step(current, state, 0.8, 0.7, 1.2, reset)
+    output, wanted = neuron_step(current, state, 0.8, 0.7, 1.2, reset)
+    assert torch.equal(after, wanted)
+    assert torch.equal(spike, (output > 0).double())
+
+
+def test_wrong_neurons_are_refused() -> None:
+    with pytest.raises(ValueError, match="reset must be one of"):
+        binary_step(torch.zeros(1), torch.zeros(1), reset="never")
+    with pytest.raises(ValueError, match="decay must lie between"):
+        binary_step(torch.zeros(1), torch.zeros(1), decay=1.1)
+
+
+def loop(
+    weights: list[float], inputs: list[list[float]], settings: dict[str, Any], read: list[float]
+) -> tuple[list[float], list[float]]:
+    """One neuron in plain Python: its spikes, and the derivative of their weighted sum by each weight.
+
+    Forward in time, with the rules of calculus written out and a surrogate for the derivative of the step.
+    """
+    decay, theta, penalty, reset = (settings[name] for name in ("decay", "threshold", "penalty", "reset"))
+    state, spikes = 0.0, []
+    d_state, total = [0.0] * len(weights), [0.0] * len(weights)
+    for arriving, share in zip(inputs, read):
+        v = sum(w * x for w, x in zip(weights, arriving)) + decay * state
+        fired = 1.0 if v > theta else 0.0
+        surrogate = FORMULAS[settings["shape"]](settings["slope"] * (v - theta))
+        taken, d_taken = {
+            "scale": (penalty / theta * v, penalty / theta),
+            "discharge": (penalty + max(0.0, v - theta), fired),
+            "subtract": (theta, 0.0),
+            "zero": (v, 1.0),
+        }[reset]
+        for i, x in enumerate(arriving):
+            d_v = x + decay * d_state[i]
+            total[i] += share * surrogate * d_v
+            d_gate = 0.0 if settings["detach"] else surrogate * d_v
+            d_state[i] = d_v - fired * d_taken * d_v - d_gate * taken
+        state = v - fired * taken
+        spikes.append(fired)
+    return spikes, total
+
+
+@each_reset
+@pytest.mark.parametrize("detach", [True, False], ids=["detached", "not detached"])
+@pytest.mark.parametrize("shape", ["fast sigmoid", "triangle"])
+def test_layer_and_its_gradient_agree_with_a_plain_loop(
+    reset: str, detach: bool, shape: str, device: torch.device
+) -> None:
+    settings = {"decay": 0.85, "threshold": 0.9, "penalty": 1.3, "reset": reset}
+    settings |= {"shape": shape, "slope": 1.7, "detach": detach}
+    layer = BinarySpikingLayer(3, 1, **settings).double().to(device)
+    inputs, read = draw(20, 1, 3).abs(), draw(20, seed=2)
+    with torch.no_grad():
+        layer.linear.bias.zero_()
+        layer.linear.weight.copy_(torch.tensor([[0.5, 0.2, 0.1]]))
+    _, spikes = layer(inputs.to(device))
+    # The layer hands out its spikes one step late.
+    (spikes[1:, 0, 0] * read[:-1].to(device)).sum().backward()
+    wanted, gradient = loop(layer.linear.weight[0].tolist(), inputs[:-1, 0].tolist(), settings, read[:-1].tolist())
+    assert spikes[:, 0, 0].tolist() == [0.0, *wanted]
+    assert 2 < sum(wanted) < 18
+    assert layer.linear.weight.grad is not None
+    assert layer.linear.weight.grad[0].tolist() == pytest.approx(gradient, rel=1e-9)
+
+
+def test_without_a_surrogate_the_gradient_is_truly_zero(device: torch.device) -> None:
+    images, labels = torch.rand(20, 1, 28, 28) - 0.5, torch.arange(20) % 10
+    net = BinarySpikingNet(8, shape="none", detach=False).to(device)
+    loss = F.nll_loss(net(images.to(device)), labels.to(device))
+    loss.backward()
+    for weights in net.layers[0].parameters():
+        assert weights.grad is not None and not weights.grad.any()
+    assert net.layers[1].linear.weight.grad.any()
+    # And the loss does not change where autograd says so: it is a staircase.
+    with torch.no_grad():
+        net.double()
+        before = net(images.double().to(device))
+        net.layers[0].linear.weight += 1e-9
+        assert torch.equal(net(images.double().to(device)), before)
+
+
+@each_reset
+@pytest.mark.parametrize("detach", [True, False])
+def test_window_is_the_law(reset: str, detach: bool) -> None:
+    voltages = [0.2, 1.4, 0.9, 0.3, 0.95, 1.2, 0.5, 0.8]
+    settings = {"decay": 0.8, "penalty": 1.2, "reset": reset, "slope": 2.0, "detach": detach}
+    for t_post in (5, 6):  # a spike, and a step without
+        delays = range(t_post - 7, t_post + 1)
+        measured = surrogate_window(delays, voltages, t_post, **settings)
+        torch.testing.assert_close(measured, surrogate_law(delays, voltages, t_post, **settings))
+        assert not measured[: 7 - t_post].any() and measured[7 - t_post] > 0
+
+
+def test_window_refuses_what_lies_outside() -> None:
+    with pytest.raises(ValueError, match="must lie within the 3 voltages"):
+        surrogate_window([4], [0.0, 2.0, 0.0], 1)
+
+
+# --- the network ---------------------------------------------------------------------------------
+
+
+def test_net_is_its_layers_one_step_apart(device: torch.device) -> None:
+    """A network of three layers against a loop over neurons' states, not over layers."""
+    net = BinarySpikingNet(12, sizes=(6, 5, 4, 3), threshold=0.4).double().to(device)
+    images = torch.rand(7, 1, 2, 3, generator=torch.Generator().manual_seed(4)).double().to(device) - 0.5
+    records = net.record(images)
+    assert [record.states.shape for record in records] == [(12, 7, 5), (12, 7, 4), (12, 7, 3)]
+    pixels = images.flatten(1) + 0.5
+    states = [torch.zeros(7, n, dtype=torch.float64, device=device) for n in (5, 4, 3)]
+    for t in range(9):
+        arriving = pixels
+        for depth, layer in enumerate(net.layers):
+            charge = layer.linear(arriving) + 0.9 * states[depth]
+            arriving = (charge > layer.threshold).double()
+            states[depth] = torch.where(arriving > 0, 0.0, charge)
+            late = t + 1 + depth  # layers hand out one step late
+            assert torch.equal(records[depth].outputs[late], arriving)
+            torch.testing.assert_close(records[depth].states[late], states[depth])
+    assert records[0].outputs.any() and records[1].outputs.any() and not records[2].outputs.any()
+    torch.testing.assert_close(net(images), F.log_softmax(records[2].states.mean(dim=0), dim=-1))
+
+
+def test_spiking_input_is_bright_as_often_as_the_pixel_is(device: torch.device) -> None:
+    net = BinarySpikingNet(4000, sizes=(2, 1, 2), decay=0.0, threshold=0.5, spiking_input=True).to(device)
+    with torch.no_grad():
+        net.layers[0].linear.weight.copy_(torch.tensor([[1.0, 0.0]]))
+        net.layers[0].linear.bias.zero_()
+    images = torch.tensor([[0.3, 0.9], [1.0, 0.0]], device=device) - 0.5
+    spikes = net.record(images, torch.Generator().manual_seed(0))[0].outputs
+    assert spikes[:, 0].mean().item() == pytest.approx(0.3, abs=0.04)
+    assert spikes[1:, 1].all()
+
+
+def test_net_is_a_spiking_net_that_fit_can_train(device: torch.device) -> None:
+    from snn_helpers import fit
+
+    # Mostly dark, as digits are.
+    images = torch.rand(60, 1, 28, 28, generator=torch.Generator().manual_seed(1)) ** 8 - 0.5
+    data = TensorDataset(images, torch.arange(60) % 10)
+    net = BinarySpikingNet(10, generator=torch.Generator().manual_seed(0))
+    history = fit(net, data, device=device, batch_size=20, learning_rates=[0.05] * 20, progress=False)
+    assert history.loss[-1] < history.loss[0] / 2
+
+
+@pytest.mark.parametrize("spiking_input", [False, True])
+def test_nothing_is_made_on_the_wrong_device(spiking_input: bool) -> None:
+    """On pretended CUDA tensors, to mix devices is an error, as on a GPU; on "meta", backwards too."""
+    with FakeTensorMode():
+        with torch.device("cuda"):
+            net, images = BinarySpikingNet(4, spiking_input=spiking_input), torch.zeros(3, 1, 28, 28)
+        assert net(images, generator=torch.Generator().manual_seed(0)).device.type == "cuda"
+        assert evidence(net, net.record(images)[0].outputs).device.type == "cuda"
+    with torch.device("meta"):
+        net, images = BinarySpikingNet(4, spiking_input=spiking_input), torch.zeros(3, 1, 28, 28)
+        labels = torch.zeros(3, dtype=torch.int64)
+    F.nll_loss(net(images), labels).backward()
+    assert all(weights.grad is not None and weights.grad.is_meta for weights in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"sizes": (784, 10)}, "one hidden layer or more"),
+        ({"n_steps": 1}, "n_steps must be at least 2"),
+        ({"reset": "never"}, "reset must be one of"),
+    ],
+)
+def test_wrong_nets_are_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        BinarySpikingNet(**settings)
+
+
+def test_same_generator_same_weights_as_the_graded_net() -> None:
+    from snn_helpers import SpikingNet
+
+    one = BinarySpikingNet(generator=torch.Generator().manual_seed(3)).state_dict()
+    other = SpikingNet(generator=torch.Generator().manual_seed(3)).state_dict()
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- what spikes buy -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def digits() -> TensorDataset:
+    images = torch.rand(50, 1, 28, 28, generator=torch.Generator().manual_seed(1)) - 0.5
+    return TensorDataset(images, torch.arange(50) % 10)
+
+
+def test_evidence_ends_in_the_answer(digits: TensorDataset) -> None:
+    net = BinarySpikingNet(9, begin_eval=3, generator=torch.Generator().manual_seed(0))
+    images = digits.tensors[0]
+    found = evidence(net, net.record(images)[0].outputs)
+    torch.testing.assert_close(F.log_softmax(found[-1], dim=-1), net(images))
+    assert not found[:3].any() and found[3].any()
+
+
+def test_answers_against_a_loop_over_images(digits: TensorDataset) -> None:
+    net = BinarySpikingNet(9, generator=torch.Generator().manual_seed(0))
+    found = what_spikes_buy(net, digits, seed=0)
+    images, labels = digits.tensors
+    hidden = net.record(images)[0].outputs
+    speaking = evidence(net, hidden)
+    for wanted, step, accuracy, sent in found["answers"]:
+        steps, rights, spikes = [], [], []
+        for i in range(50):
+            for t in range(9):
+                ordered = sorted(speaking[t, i].tolist())
+                if ordered[-1] - ordered[-2] >= wanted or t == 8:
+                    break
+            steps.append(t + 1)
+            rights.append(int(speaking[t, i].argmax()) == int(labels[i]))
+            spikes.append(hidden[: t + 1, i].sum().item())
+        assert (step, accuracy, sent) == pytest.approx(tuple(sum(x) / 50 for x in (steps, rights, spikes)), abs=1e-4)
+    assert [row[0] for row in found["answers"]] == list(LEADS)
+    assert found["messages"] == pytest.approx(hidden.sum().item() / 50)
+    assert found["accuracy_by_step"][-1] == pytest.approx(found["answers"][-1][2])
+    assert found["active_pixels"] == pytest.approx((images > -0.5).sum().item() / 50)
+
+
+@pytest.mark.parametrize("network", ["binary", "mlp"])
+def test_no_drops_change_nothing_and_all_drops_leave_the_bias(network: str, digits: TensorDataset) -> None:
+    model = make_network(network, 0)
+    images, labels = digits.tensors
+    whole = (model(images).argmax(dim=1) == labels).double().mean().item()
+    assert accuracy_with_drops(model, digits, 0.0, seed=0) == pytest.approx(whole)
+    favourite = int(model.layers[1].bias.argmax() if network == "mlp" else model.layers[1].linear.bias.argmax())
+    nothing = (labels == favourite).double().mean().item()
+    assert accuracy_with_drops(model, digits, 1.0, seed=0) == pytest.approx(nothing)
+
+
+@pytest.mark.parametrize("network", ["binary", "mlp"])
+def test_a_trial_repeats(network: str, digits: TensorDataset) -> None:
+    settings: dict[str, Any] = {"learning_rate": 0.01, "epochs": 2, "batch_size": 20, "device": "cpu"}
+    settings |= {"noise_levels": (0.0, 0.5), "drop_levels": (0.5,), "probe": True}
+    settings |= {"n_steps": 6, "spiking_input": True} if network == "binary" else {}
+    first, again = (surrogate_trial(network, 3, digits, digits, **settings) for _ in range(2))
+    assert {**first, "seconds": 0} == {**again, "seconds": 0}
+    assert first["noise_accuracy"]["0.0"] == first["test_accuracy"]
+
+
+def test_unknown_networks_are_refused() -> None:
+    with pytest.raises(ValueError, match="network must be one of 'binary', 'mlp'"):
+        make_network("graded", 0)
+
+
+# --- to other libraries --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(784, 100, 10), (784, 30, 20, 10)], ids=["two layers", "three layers"])
+@pytest.mark.parametrize(("decay", "threshold"), [(0.9, 1.0), (0.75, 0.6)])
+def test_snntorch_runs_the_exported_net_with_the_same_spikes(
+    sizes: tuple[int, ...], decay: float, threshold: float, tmp_path: Path, digits: TensorDataset
+) -> None:
+    import nir
+    from snntorch.import_nir import import_from_nir
+
+    net = BinarySpikingNet(20, sizes=sizes, decay=decay, threshold=threshold)
+    nir.write(tmp_path / "net.nir", to_nir(net))
+    other = import_from_nir(nir.read(tmp_path / "net.nir")).float()
+    depth = len(sizes) - 1
+    fired: list[list[Tensor]] = [[] for _ in range(depth)]
+    for index in range(depth):
+        neurons = getattr(other, f"neurons_{index}")
+        neurons.register_forward_hook(lambda module, given, spikes, index=index: fired[index].append(spikes))
+    images, states, memory = digits.tensors[0], [], None
+    with torch.no_grad():
+        for _ in range(20):
+            _, memory = other(images.flatten(1) + 0.5, memory)
+            states.append(getattr(other, f"neurons_{depth - 1}").mem.clone())
+        records = net.record(images)
+    for index, record in enumerate(records[:-1]):
+        ours, theirs = record.outputs[index + 1 :], torch.stack(fired[index])[: 19 - index]
+        assert ours.any() and torch.equal(ours, theirs), f"layer {index}"
+    assert not torch.stack(fired[-1]).any()
+    torch.testing.assert_close(torch.stack(states)[: 20 - depth], records[-1].states[depth:])
+
+
+def test_nir_refuses_what_it_cannot_say() -> None:
+    for settings, told in (({"reset": "subtract"}, "reset='zero'"), ({"decay": 1.0}, "a decay below 1")):
+        with pytest.raises(ValueError, match=told):
+            to_nir(BinarySpikingNet(**settings))  # type: ignore[arg-type]
+
+
+def test_export_keeps_the_books_numbers() -> None:
+    net = BinarySpikingNet(sizes=(5, 4, 3), decay=0.8, threshold=0.7)
+    graph = to_nir(net, time_step=1e-3)
+    assert list(graph.nodes) == ["input", "weights_0", "neurons_0", "weights_1", "neurons_1", "output"]
+    neurons = graph.nodes["neurons_0"]
+    # One Euler step of tau dv/dt = -v + r I over the time step.
+    for v, current in product((0.3, -1.0), (0.2, 2.0)):
+        stepped = v + 1e-3 / neurons.tau[0] * (-v + neurons.r[0] * current)
+        assert stepped == pytest.approx(0.8 * v + current)
+    assert neurons.v_threshold.tolist() == [0.7] * 4
+    assert isinstance(net.layers[1], SpikingLayer)
