@@ -63,7 +63,7 @@ def main() -> None:
     for picture in pictures:
         whole = Image.new("RGB", size, "white")
         whole.paste(picture)
-        drawn.append(whole.quantize(48, dither=Image.Dither.NONE))
+        drawn.append(whole.quantize(64, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE))
     drawn[0].save(TARGET, save_all=True, append_images=drawn[1:], duration=FRAME, loop=0, optimize=True)
     print(f"{TARGET.relative_to(ROOT)}: {len(drawn)} frames, {TARGET.stat().st_size / 1000:.0f} kB")
 

@@ -3,7 +3,7 @@ import { Network, flickerFrame, rasterise, unpackLayers } from "./simulation.js"
 import { frame, keepDrawn, liveText, make, newId, panel, round, set } from "./parts.js";
 
 const PAD = 252; // pixels on the page, nine for each of the digit's
-const SPEEDS = { "8 steps a second": 8, "20 steps a second": 20, "as fast as it can": Infinity };
+const SPEEDS = { "8 steps/s": 8, "20 steps/s": 20, "fastest": Infinity };
 const CONTROLS = [{ name: "seed", label: "seed of the flicker", min: 0, max: 999, step: 1 }];
 
 // Blue below zero, white at it, red above: the book's colours for signed values.
