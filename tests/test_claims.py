@@ -23,7 +23,7 @@ CLAIMED = {
     "Hebbian": "Hebbian",
     "negative gradient": "gradient can still be negative",
     "late input": "late input",
-    "L2": "weight decay",
+    "L2": "decay (L2)",
     "after-spike": "negative signal",
     "no RNN": "recurrent",
     "the delay": "delay of one step",
