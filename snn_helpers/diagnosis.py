@@ -113,14 +113,16 @@ def _gradient_fault(health: list[LayerHealth], index: int) -> str:
     layer = health[index]
     if layer.reach > 0.5 and layer.gradient > 0:
         return ""
-    above = range(index + 1, len(health))
-    # A silent last layer stops the gradient only if its spikes are what is read.
-    blocks = [i + 1 for i in above if health[i].rate == 0 and (i + 1 < len(health) or health[i].reach == 0)]
+    # What stops the gradient is the topmost layer that it does not reach.
+    blocks = [i for i in range(index + 1, len(health)) if health[i].reach == 0]
     n_reached, n_neurons = int(layer.reached.sum()), len(layer.reached)
     if n_reached == 0 and blocks:
-        return f"no gradient arrives, because it cannot cross layer {blocks[0]}, which is silent"
-    if n_reached == 0:
+        cause = "is silent" if health[blocks[-1]].rate == 0 else "fires whatever it receives"
+        return f"no gradient arrives, because it cannot cross layer {blocks[-1] + 1}, which {cause}"
+    if n_reached == 0 and layer.rate == 0:
         return "no gradient arrives, because none of its neurons fires"
+    if n_reached == 0:
+        return "no gradient arrives, though it fires: what is read no longer depends on its input"
     if n_reached > 0 and layer.gradient == 0:
         return f"only its biases can learn, because layer {index}, which is silent, gives its weights nothing to weigh"
     return f"the gradient reaches only {n_reached} of {n_neurons} neurons, as it passes only through neurons that fire"

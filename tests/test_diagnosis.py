@@ -90,6 +90,14 @@ def test_names_neurons_that_always_fire_and_layers_without_fault(device: torch.d
     assert explain([healthy]) == ["layer 1: no fault found (0.200 spikes a neuron and step)."]
 
 
+def test_names_a_last_layer_that_fires_whatever_it_receives(device: torch.device) -> None:
+    found = diagnose(net_with_biases(device, [0.5, 0.5, 50.0], reset="discharge"), *examples(device))
+    first, _, last = explain(found)
+    assert found[2].rate > 0 and found[2].reach == 0
+    assert "cannot cross layer 3, which fires whatever it receives" in first
+    assert "though it fires" in last and "nearly every step" in last
+
+
 def test_names_dead_neurons_and_their_charge() -> None:
     sick = LayerHealth(
         torch.tensor([0.0, 0.0, 0.0, 0.3]),
