@@ -27,12 +27,17 @@ class Page(HTMLParser):
         super().__init__()
         self.images: list[dict[str, str | None]] = []
         self.loaded: list[str] = []
+        self.links: list[str] = []
+        self.anchors: set[str] = set()
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
         if tag == "img":
             self.images.append(attributes)
+        self.anchors |= {name for name in (attributes.get("id"), attributes.get("name")) if name}
+        if tag == "a" and attributes.get("href"):
+            self.links.append(str(attributes["href"]))
         source = attributes.get("src")
         if tag == "link" and attributes.get("rel") in {"stylesheet", "preload", "icon", "shortcut icon"}:
             source = attributes.get("href")
@@ -67,6 +72,14 @@ def test_the_book_builds_from_clean_and_its_pages_are_whole(passed_before: Any, 
             text = (pages / f"{notebook.stem}.html").read_text(encoding="utf-8")
             assert "Traceback (most recent call last)" not in text
             assert len(text) < 2_000_000
+            for link in page.links:
+                name, _, anchor = link.partition("#")
+                if re.match(r"\w+:", link) or name.startswith(("../_sources", "../_downloads")):
+                    continue
+                target = (pages / name).resolve() if name else pages / f"{notebook.stem}.html"
+                assert target.is_file(), f"{notebook.stem} links to {link}, which is not there"
+                if anchor and target.suffix == ".html":
+                    assert anchor in Page(target).anchors, f"{notebook.stem} links to {link}, whose anchor is not there"
 
 
 @pytest.fixture

@@ -102,3 +102,13 @@ def test_files_are_small_and_name_no_path_of_one_machine() -> None:
         if path.suffix in {".py", ".ipynb", ".md", ".yml", ".yaml", ".toml", ".json", ".cff"}:
             found = re.search(r"(?<![\w.:/])/(home|root|work|farm)/[\w.]", path.read_text("utf-8"))
             assert not found, f"{path}: {found.group(0) if found else ''}"
+
+
+def test_every_entry_of_the_bibliography_is_cited_in_a_chapter() -> None:
+    notebooks = [json.loads(path.read_text("utf-8")) for path in (ROOT / "book").glob("*.ipynb")]
+    sources = ("".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"])
+    prose = re.sub(r"\s+", " ", " ".join(sources)).lower()
+    entries = re.findall(r"@\w+\{(\w+),.*?title = \{(.*?)\},\n", (ROOT / "book/references.bib").read_text(), re.S)
+    assert len(entries) >= 10
+    missing = [key for key, title in entries if re.sub(r"[{}]", "", title).lower()[:40] not in prose]
+    assert not missing, f"cited nowhere: {missing}"
