@@ -91,6 +91,35 @@ def run_trial(
     }
 
 
+ENGINE_SETTINGS: dict[str, dict[str, bool]] = {
+    "float32": {},
+    "mixed": {"mixed_precision": True},
+    "fastest": {"mixed_precision": True, "shared_flicker": True},
+}
+
+
+def engine_trial(
+    setting: str, seed: int, train: TensorDataset, test: TensorDataset, *, n_steps: int = 128, batch_size: int = 1000
+) -> dict[str, Any]:
+    """The article's schedule in one of `ENGINE_SETTINGS`, tested in plain float32; used in `performance`.
+
+    Returns `test_accuracy`, `test_loss`, the last epoch's mean `train_loss`, and `seconds` of training.
+    """
+    options = ENGINE_SETTINGS[setting]
+    model = SpikingNet(n_steps, generator=torch.Generator().manual_seed(seed), **options)
+    history = fit(model, train, seed=seed, batch_size=batch_size, progress=False)
+    plain = SpikingNet(n_steps)
+    plain.load_state_dict(model.state_dict())
+    on_test = evaluate(plain.to(next(model.parameters()).device), test, seed=seed)
+    last_epoch = history.loss[-history.batches_per_epoch :]
+    return {
+        "test_accuracy": on_test.accuracy,
+        "test_loss": on_test.loss,
+        "train_loss": sum(last_epoch) / len(last_epoch),
+        "seconds": round(history.seconds, 2),
+    }
+
+
 def noisy(dataset: TensorDataset, level: float, seed: int, n_images: int = 2000) -> TensorDataset:
     """The first images with Gaussian noise of standard deviation `level` added; labels as they are."""
     images, labels = (part[:n_images] for part in dataset.tensors)

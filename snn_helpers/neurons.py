@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .engine import Neuron, Scan
+
 RESETS = ("scale", "discharge", "subtract", "zero")
 
 
@@ -157,14 +159,14 @@ class SpikingLayer(nn.Module):
             )
         # The weights do not change over time, so one product serves all steps.
         currents = self.linear(inputs)
-        # Zeros, but of the graph: even a run of one step has a gradient, which is zero.
-        state = output = currents[:0].sum(dim=0)
-        states, outputs = [], []
-        for current in currents:
-            states.append(state)
-            outputs.append(output)
-            output, state = _step(current, state, self.decay, self.threshold, self.penalty, self.reset)
-        return torch.stack(states), torch.stack(outputs)
+        # Chapter 01's loop over the steps, with a backward pass of its own.
+        states, outputs = Scan.apply(currents, self.neuron)
+        return states, outputs
+
+    @property
+    def neuron(self) -> Neuron:
+        """The settings of the layer's neurons."""
+        return Neuron(self.decay, self.threshold, self.penalty, self.reset)
 
     def extra_repr(self) -> str:
         return f"decay={self.decay}, threshold={self.threshold}, penalty={self.penalty}, reset={self.reset!r}"

@@ -63,7 +63,9 @@ def test_spiking_net_equals_a_step_by_step_simulation(
     settings = (0.8, 0.4, 0.9, reset)
     net = SpikingNet(16, begin_eval, sizes, *settings, generator=seeded(3)).double().to(device)
     images = digits(5, device)
-    mask = torch.rand(16, 5, 784, generator=seeded(7), dtype=torch.float64).to(device)
+    # Four masks from each draw of 64 bits.
+    draws = torch.empty(16, 5 * 784 // 4, dtype=torch.int64).random_(-(2**63), None, generator=seeded(7))
+    mask = torch.from_numpy(draws.numpy().view("int16") / 2**16 + 0.5).reshape(16, 5, 784).to(device)
     handed_out = simulate(net, images.reshape(1, 5, 784) * mask, *settings)
 
     records = net.record(images, generator=seeded(7))

@@ -65,6 +65,12 @@ def test_workflows_pin_actions_by_commit_and_ask_for_little() -> None:
         assert "permissions" in yaml.safe_load(text)
 
 
+def test_what_the_benchmark_needs_is_pinned_exactly() -> None:
+    lines = [line for line in (ROOT / "requirements-bench.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    assert {"norse", "spikingjelly"} <= {line.split("==")[0] for line in lines}
+
+
 def test_requirements_are_pinned_exactly() -> None:
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
