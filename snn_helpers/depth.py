@@ -91,9 +91,12 @@ class EnsembleNet(SpikingNet):
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Log-probabilities `[B, n_labels]`; `generator` is where the flicker comes from."""
+        pushed = self.training and self.push > 0
+        if self.readout == "states" and self.per_label == 1 and not pushed:
+            return super().forward(images, generator)
         records = self.record(images, generator)
         log_probs = read_members(self.members(records[-1]), self.reading)
-        if self.training and self.push > 0:
+        if pushed:
             # The mean of what is subtracted is added to the loss: its value is 0, its gradient the penalty's.
             penalty = self.push * silence_penalty(self, records, self.wanted_rate)
             log_probs = log_probs - (penalty - penalty.detach())
