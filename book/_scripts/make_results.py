@@ -215,7 +215,7 @@ RECORDS: dict[str, tuple[str, Any, Any]] = {
                 "seed": seed,
             }
             for seed in range(2)
-            for rate in (0.1, 0.05, 0.2)
+            for rate in (0.1, 0.05, 0.2, 0.025)
             for fire in ("thresholds", "weights", "as drawn")
             for n_layers in (2, 4)
             # Four layers as drawn get no gradient at any rate: one is enough to show it.
