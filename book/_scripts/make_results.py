@@ -20,6 +20,7 @@ from torch.utils.data import TensorDataset
 from snn_helpers import load_mnist
 from snn_helpers.experiments import NETWORKS, draw_subset, engine_trial, record_trials, run_trial
 from snn_helpers.experiments_after_spike import VARIANTS, after_spike_trial
+from snn_helpers.experiments_depth import REPAIRS, depth_trial
 from snn_helpers.experiments_plasticity import online_trial, plasticity_trial
 from snn_helpers.experiments_surrogates import surrogate_trial
 from snn_helpers.surrogates import SHAPES
@@ -85,6 +86,51 @@ def plasticity(**settings: Any) -> dict[str, Any]:
 def after_spike(**settings: Any) -> dict[str, Any]:
     train, test = whole_mnist()
     return after_spike_trial(train=train, test=test, **settings)
+
+
+def few_digits(n_train: int, held_out: bool = True, **settings: Any) -> dict[str, Any]:
+    """The article's number of updates, 180, with few images; choices are made on 2,000 held-out training images."""
+    train, test = whole_mnist()
+    few = TensorDataset(*(part[:n_train] for part in train.tensors))
+    if held_out:
+        test = TensorDataset(*(part[58_000:] for part in train.tensors))
+    return depth_trial(train=few, test=test, batch_size=n_train // 60, **settings)
+
+
+def repair(variant: str, **settings: Any) -> dict[str, Any]:
+    return few_digits(**(REPAIRS[variant] | {"n_train": 3000} | settings))
+
+
+def repair_trials() -> list[dict[str, Any]]:
+    """Each variant at the learning rate whose held-out accuracy is best."""
+    rows = json.loads((RESULTS / "08_repairs_tuning.json").read_text(encoding="utf-8"))["trials"]
+    best = {}
+    for row in sorted(rows, key=lambda row: row["test_accuracy"]):
+        best[row["settings"]["variant"]] = row["settings"]["learning_rate"]
+    return [
+        {"variant": variant, "learning_rate": best[variant], "held_out": False, "seed": seed}
+        for seed in range(5)
+        for variant in REPAIRS
+    ]
+
+
+def depth(**settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    return depth_trial(train=train, test=test, **settings)
+
+
+def depth_trials() -> list[dict[str, Any]]:
+    """Two and four layers, each with the settings whose held-out accuracy, in the mean over seeds, is best."""
+    rows = json.loads((RESULTS / "08_depth_tuning.json").read_text(encoding="utf-8"))["trials"]
+    best = []
+    for n_layers in (2, 4):
+        held_out: dict[str, list[float]] = {}
+        for row in rows:
+            settings = {name: value for name, value in row["settings"].items() if name not in ("seed", "n_train")}
+            if settings["n_layers"] == n_layers:
+                held_out.setdefault(json.dumps(settings), []).append(row["test_accuracy"])
+        best.append(json.loads(max(held_out, key=lambda key: sum(held_out[key]) / len(held_out[key]))))
+    return [settings | {"seed": seed} for seed in range(5) for settings in best]
 
 
 def engine(**settings: Any) -> dict[str, Any]:
@@ -185,6 +231,50 @@ RECORDS: dict[str, tuple[str, Any, Any]] = {
         " after-spike; its gradient probed on 500 test images before and after",
         after_spike,
         [{"variant": variant, "seed": seed} for seed in range(5) for variant in VARIANTS],
+    ),
+    "08_depth_tuning": (
+        "Two and four layers with the same choices of starting weights and learning rate, reset 'discharge': 32 steps,"
+        " 180 updates of 100 images, 6,000 training images, 2,000 held out as 'test'",
+        few_digits,
+        [
+            {
+                "n_train": 6000,
+                "n_layers": n_layers,
+                "reset": "discharge",
+                "fire": fire,
+                "rate": 0.2,
+                "learning_rate": rate,
+                "seed": seed,
+            }
+            for seed in range(2)
+            for rate in (0.1, 0.05, 0.2, 0.025)
+            for fire in ("thresholds", "weights", "as drawn")
+            for n_layers in (2, 4)
+            # Four layers as drawn get no gradient at any rate: one is enough to show it.
+            if (n_layers, fire) != (4, "as drawn") or rate == 0.1
+        ],
+    ),
+    "08_depth": (
+        "The article's schedule on the whole of MNIST, 32 steps, batch 1000, three epochs: two and four layers, each"
+        " with the best settings of 08_depth_tuning",
+        depth,
+        depth_trials,
+    ),
+    "08_repairs_tuning": (
+        "The repairs of dead neurons, alone and together, each at three learning rates: 32 steps, 180 updates of 50"
+        " images, 3,000 training images, 2,000 held out as 'test'",
+        repair,
+        [
+            {"variant": variant, "learning_rate": round(factor * REPAIRS[variant]["learning_rate"], 4), "seed": 5}
+            for factor in (1.0, 0.33, 3.0)
+            for variant in REPAIRS
+        ],
+    ),
+    "08_repairs": (
+        "The repairs of dead neurons, alone and together, each at its best learning rate of 08_repairs_tuning: 32"
+        " steps, 180 updates of 50 images, 3,000 training images, 10,000 test images",
+        repair,
+        repair_trials,
     ),
     "performance_accuracy": (
         "The article's schedule on the whole of MNIST, 128 steps, batch 1000, three epochs, trained in each setting of"
