@@ -39,6 +39,16 @@ MENDS = (
     (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r"\1"),
     (r"\s*<script>const THEBE_JS_URL = [^<]*</script>", ""),
     (r"\s*<script [^>]*sphinx-thebe\.js[^>]*></script>", ""),
+    # A wide table scrolls, so the keyboard must reach it; and a list of sources is not made of list items.
+    (r'<table class="table">', '<table class="table" tabindex="0">'),
+    (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
+    (r'<div class="citation"([^>]*?) role="doc-biblioentry"', r'<div class="citation"\1'),
+)
+# A widget whose output is left off the page leaves its state behind, and with it the explorers' script.
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+LEFT_BEHIND = (
+    r'\s*<script type="application/vnd\.jupyter\.widget-state\+json">.*?</script>',
+    r'\s*<script src="[^"]*widgets/explorers\.js[^"]*"></script>',
 )
 
 
@@ -48,6 +58,9 @@ def mend_pages(html: Path) -> None:
         text = mended = page.read_text(encoding="utf-8")
         for pattern, replacement in MENDS:
             mended = re.sub(pattern, replacement, mended)
+        if WIDGET_VIEW not in mended:
+            for pattern in LEFT_BEHIND:
+                mended = re.sub(pattern, "", mended, flags=re.S)
         if mended != text:
             page.write_text(mended, encoding="utf-8")
 
