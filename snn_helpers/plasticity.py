@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .encoding import flicker
+from .engine import Scan
 from .networks import SpikingNet
 from .neurons import SpikingLayer, check_neuron_settings, neuron_step
 
@@ -684,20 +685,14 @@ class AfterSpikeLayer(SpikingLayer):
         """Run over time: `[T, B, n_inputs]` to (states, signals), each `[T, B, n_neurons]`, delayed by one step."""
         super().forward(inputs[:1])  # one step of it, which refuses inputs that do not fit
         currents = self.linear(inputs)
-        state = output = torch.zeros_like(currents[0])
-        states, outputs = [], []
-        for current in currents:
-            states.append(state)
-            outputs.append(output)
-            output, state = neuron_step(current, state, self.decay, self.threshold, self.penalty, self.reset)
-        spikes = torch.stack(outputs)
+        states, spikes = Scan.apply(currents, self.neuron)
         # Delayed as the spikes are: what arrived in the step in which they were fired.
         arrived = torch.cat([torch.zeros_like(currents[:1]), currents[:-1]])
         if not self.provoked:
             arrived = torch.ones_like(currents)
         taken = spikes - after_spike(spikes, arrived, self.after_decay, 1.0, self.detach)
         strength = self._balance(spikes.detach(), taken.detach()) if self.training else self.strength
-        return torch.stack(states), spikes - strength * taken
+        return states, spikes - strength * taken
 
     def _balance(self, spikes: Tensor, taken: Tensor) -> Tensor:
         """The strengths that balance this batch, `[n_neurons]`; the running mean takes them in."""
