@@ -14,7 +14,7 @@ help:
 	@echo "make serve    show the pages at http://localhost:8000"
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
-	@echo "make address URL=https://github.com/you/your-fork   point every link at another repository"
+	@echo "make address URL=https://github.com/you/your-fork [BRANCH=main]   point every link at another repository"
 	@echo "make clean    remove what was built (not .venv, not downloaded data)"
 
 book: .venv/installed
@@ -35,7 +35,7 @@ bench: .venv/installed
 	$(BIN)/python book/_scripts/bench.py $(ARGS)
 
 address: .venv/installed
-	$(BIN)/python book/_scripts/address.py $(URL)
+	$(BIN)/python book/_scripts/address.py $(URL) $(BRANCH)
 
 clean:
 	rm -rf _build

@@ -28,18 +28,12 @@ ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 sys.path.insert(0, str(BOOK / "_scripts"))
 
-from address import current_address  # noqa: E402
+from address import badges, current_address, setup_cell  # noqa: E402
 from build_book import inputs_key  # noqa: E402
 
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 PARAMETERS: dict[str, list[dict[str, Any]]] = yaml.safe_load((ROOT / "tests/notebook_parameters.yaml").read_text())
-SETUP = f"""\
-# Where the book's helper package is missing, as in Colab, this installs it; elsewhere it does nothing.
-import importlib.util
-
-if importlib.util.find_spec("snn_helpers") is None:
-    %pip install -q "git+{current_address()}"
-"""
+SETUP = setup_cell()
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
@@ -117,6 +111,7 @@ def test_opens_with_its_title_and_the_setup_cell(path: Path) -> None:
     first = code_cells(notebook)[0]
     assert first.source.strip() == SETUP.strip(), "the first code cell must be the setup cell with the book's address"
     assert {"setup", "hide-cell"} <= set(first.metadata.tags)
+    assert notebook.cells[0].source.splitlines()[2] == badges(path.stem), "below the title: where it runs with a click"
 
 
 @each_notebook

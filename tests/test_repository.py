@@ -15,7 +15,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_scripts"))
 
-from address import change_address, current_address  # noqa: E402
+from address import badges, change_address, current_address, pages_address, setup_cell  # noqa: E402
 
 
 def tracked() -> list[Path]:
@@ -43,7 +43,14 @@ def test_another_address_is_carried_everywhere(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
-    assert len(change_address(new, tmp_path)) == 4
+    with pytest.raises(ValueError, match="branch"):
+        change_address(new, tmp_path, "no branch")
+    assert len(change_address(new, tmp_path, "workshop")) == 4
+    cells = json.loads((tmp_path / "book/intro.ipynb").read_text("utf-8"))["cells"]
+    assert "".join(cells[1]["source"]) == setup_cell(tmp_path) and f"{new}@workshop" in setup_cell(tmp_path)
+    assert badges("intro", tmp_path) in "".join(cells[0]["source"])
+    assert "someone/fork/blob/workshop/book/intro.ipynb" in badges("intro", tmp_path)
+    assert pages_address(tmp_path) == "https://someone.github.io/fork/"
     for path in tmp_path.rglob("*.*"):
         if path.is_file() and ".git" not in path.parts:
             assert old not in path.read_text("utf-8")
@@ -118,3 +125,15 @@ def test_every_entry_of_the_bibliography_is_cited_in_a_chapter() -> None:
     assert len(entries) >= 10
     missing = [key for key, title in entries if re.sub(r"[{}]", "", title).lower()[:40] not in prose]
     assert not missing, f"cited nowhere: {missing}"
+
+
+def test_the_image_is_made_of_the_same_pins() -> None:
+    """Binder, dev containers and hubs share one Dockerfile, and it installs requirements.txt as it stands."""
+    lines = (ROOT / ".binder" / "Dockerfile").read_text()
+    assert "-r requirements.txt" in lines and not re.search(r"pip install[^&\n]*==\d", lines)
+    for copied in re.findall(r"^COPY (\S+) ", lines, re.M):
+        assert (ROOT / copied).exists(), copied
+    assert re.findall(r"^USER (.*)$", lines, re.M) == ["${NB_USER}"], "whoever runs a notebook is not root"
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).resolve() == ROOT / ".binder" / "Dockerfile"
+    assert f"ARG NB_USER={container['remoteUser']}" in lines
