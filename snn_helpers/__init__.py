@@ -6,7 +6,7 @@ from .networks import MLP, LayerRecord, SpikingNet
 from .neurons import SpikingLayer, neuron_step
 from .training import Evaluation, History, evaluate, fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = [
     "MLP",
     "Evaluation",

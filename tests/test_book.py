@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import html
 import os
 import re
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+import snn_helpers
+
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_scripts"))
 
 import build_book  # noqa: E402
+from address import pages_address  # noqa: E402
 from test_notebooks import NOTEBOOKS  # noqa: E402
 
 
@@ -64,12 +69,35 @@ def test_the_book_builds_from_clean_and_its_pages_are_whole(built_pages: Callabl
                 assert anchor in Page(target).anchors, f"{notebook.stem} links to {link}, whose anchor is not there"
 
 
+def test_back_matter_is_made(built_pages: Callable[[], Path]) -> None:
+    pages = built_pages()
+    address = pages_address()
+    listed = [str(place.text) for place in ET.parse(pages / "sitemap.xml").iter() if place.tag.endswith("loc")]
+    expected = [f"{address}book/{page.name}" for page in (pages / "book").glob("*.html")]
+    assert sorted(listed) == sorted(expected)
+    changelog = (ROOT / "book" / "changelog.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## (\S+)", changelog, re.M)
+    assert versions[0] == snn_helpers.__version__, "the newest version has no entry in the changelog"
+    items = list(ET.parse(pages / "changes.xml").iter("item"))
+    assert [item.findtext("title") for item in items] == [f"Version {version}" for version in versions]
+    assert all("<li>" in str(item.findtext("description")) for item in items)
+    status = (pages / "book" / "status.html").read_text(encoding="utf-8")
+    assert build_book.machine() in html.unescape(status)
+    for notebook in NOTEBOOKS:
+        page = (pages / "book" / f"{notebook.stem}.html").read_text(encoding="utf-8")
+        assert notebook.stem in status, f"{notebook.stem} is not on the status page"
+        card = re.search(r'property="og:image" content="([^"]+)"', page)
+        assert card and (pages / card[1].removeprefix(address)).is_file(), f"{notebook.stem} has no card"
+        assert f'href="{address}changes.xml"' in page
+
+
 @pytest.fixture
 def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository with one helper, whose jupyter-book only notes that it was called."""
     (tmp_path / "snn_helpers").mkdir()
     (tmp_path / "snn_helpers" / "neurons.py").write_text("one = 1\n")
     (tmp_path / "requirements.txt").write_text("")
+    (tmp_path / "_config.yml").write_text("repository: {url: 'https://github.com/someone/fork', branch: main}\n")
     binary = tmp_path / "bin"
     binary.mkdir()
     (binary / "python").symlink_to(sys.executable)

@@ -137,13 +137,16 @@ def test_reads_well_outside_the_book(path: Path) -> None:
 
 
 def heading_anchors(path: Path) -> set[str]:
+    if path.suffix == ".md":
+        sources = [path.read_text(encoding="utf-8")]
+    else:
+        sources = [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
     anchors = set()
-    for cell in read(path).cells:
-        if cell.cell_type == "markdown":
-            for title in re.findall(r"^#+ +(.+?) *$", cell.source, re.M):
-                # As MyST and GitHub make anchors of headings.
-                plain = re.sub(r"[^\w\- ]", "", title.lower())
-                anchors.add(plain.replace(" ", "-"))
+    for source in sources:
+        for title in re.findall(r"^#+ +(.+?) *$", source, re.M):
+            # As MyST and GitHub make anchors of headings.
+            plain = re.sub(r"[^\w\- ]", "", title.lower())
+            anchors.add(plain.replace(" ", "-"))
     return anchors
 
 

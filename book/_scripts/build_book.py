@@ -9,12 +9,20 @@ good: the next one then makes all pages again.
 from __future__ import annotations
 
 import hashlib
+import html
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
+from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
+
+import torch
+from address import pages_address
 
 ROOT = Path(__file__).resolve().parents[2]
 STRICT = ["-W", "-n", "--keep-going"]  # every warning and every broken reference fails the build
@@ -43,6 +51,11 @@ MENDS = (
     (r'<table class="table">', '<table class="table" tabindex="0">'),
     (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
     (r'<div class="citation"([^>]*?) role="doc-biblioentry"', r'<div class="citation"\1'),
+    # Where a feed reader looks; the address is in the page's own canonical link.
+    (
+        r'(<link rel="canonical" href="(https://[^"]*?/)(?:book/)?[\w-]+\.html" */?>)(?!\s*<link rel="alternate")',
+        r'\1\n<link rel="alternate" type="application/rss+xml" title="Changes" href="\2changes.xml" />',
+    ),
 )
 # A widget whose output is left off the page leaves its state behind, and with it the explorers' script.
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
@@ -52,9 +65,9 @@ LEFT_BEHIND = (
 )
 
 
-def mend_pages(html: Path) -> None:
+def mend_pages(pages: Path) -> None:
     """Mend in each page what its theme does wrong; a mended page stays as it is."""
-    for page in html.rglob("*.html"):
+    for page in pages.rglob("*.html"):
         text = mended = page.read_text(encoding="utf-8")
         for pattern, replacement in MENDS:
             mended = re.sub(pattern, replacement, mended)
@@ -63,6 +76,66 @@ def mend_pages(html: Path) -> None:
                 mended = re.sub(pattern, "", mended, flags=re.S)
         if mended != text:
             page.write_text(mended, encoding="utf-8")
+
+
+def machine() -> str:
+    """What the notebooks ran on, in words."""
+    gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU: all on the CPU"
+    return (
+        f"Run with Python {platform.python_version()} and torch {torch.__version__} on {platform.system()} "
+        f"{platform.machine()}, {os.cpu_count()} cores, {gpu}."
+    )
+
+
+def write_sitemap(pages: Path, address: str) -> None:
+    """List every page for search engines."""
+    tree = ET.Element("urlset", xmlns="http://www.sitemaps.org/schemas/sitemap/0.9")
+    for page in sorted(pages.rglob("*.html")):
+        name = page.relative_to(pages).as_posix()
+        if not name.startswith("_") and name not in ("index.html", "search.html", "genindex.html"):
+            ET.SubElement(ET.SubElement(tree, "url"), "loc").text = address + name
+    ET.ElementTree(tree).write(pages / "sitemap.xml", encoding="utf-8", xml_declaration=True)
+
+
+def write_feed(pages: Path, changelog: str, address: str) -> None:
+    """An RSS feed with an item for each version of the changelog, `## number (year-month-day)`."""
+    feed = ET.Element("rss", version="2.0")
+    channel = ET.SubElement(feed, "channel")
+    for tag, text in (
+        ("title", "Spikes and Gradients: changes"),
+        ("link", f"{address}book/changelog.html"),
+        ("description", "What is new in each version of the book"),
+    ):
+        ET.SubElement(channel, tag).text = text
+    for number, day, text in re.findall(r"^## (\S+) \((\d{4}-\d\d-\d\d)\)\n(.*?)(?=^## |\Z)", changelog, re.M | re.S):
+        item = ET.SubElement(channel, "item")
+        points = re.findall(r"^- (.*?)(?=^- |\Z)", text.strip() + "\n", re.M | re.S)
+        listed = "".join(f"<li>{html.escape(' '.join(point.split()))}</li>" for point in points)
+        when = datetime.fromisoformat(day).replace(tzinfo=UTC)
+        for tag, value in (
+            ("title", f"Version {number}"),
+            ("link", f"{address}book/changelog.html"),
+            ("guid", f"{address}book/changelog.html#{number}"),
+            ("pubDate", format_datetime(when)),
+            ("description", f"<ul>{listed}</ul>"),
+        ):
+            ET.SubElement(item, tag).text = value
+    ET.ElementTree(feed).write(pages / "changes.xml", encoding="utf-8", xml_declaration=True)
+
+
+def finish_pages(pages: Path, root: Path = ROOT) -> None:
+    """What the theme does not make: mended pages, a map of the site, a feed, and what the status page says."""
+    mend_pages(pages)
+    address = pages_address(root)
+    write_sitemap(pages, address)
+    changelog = root / "book" / "changelog.md"
+    if changelog.exists():
+        write_feed(pages, changelog.read_text(encoding="utf-8"), address)
+    status = pages / "book" / "status.html"
+    if status.exists():
+        text = status.read_text(encoding="utf-8")
+        line = f'<p id="build-machine">{html.escape(machine())}</p>'
+        status.write_text(re.sub(r'<p id="build-machine">.*?</p>', lambda _: line, text, flags=re.S), encoding="utf-8")
 
 
 def build(root: Path = ROOT) -> int:
@@ -84,7 +157,7 @@ def build(root: Path = ROOT) -> int:
     environment = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}
     status = subprocess.run([jupyter_book, "build", root, *STRICT], cwd=root, env=environment).returncode
     if status == 0:
-        mend_pages(built / "html")
+        finish_pages(built / "html", root)
         state.write_text(key)
         print(f"The pages are in {built / 'html'}: type make serve, or open index.html there.")
     return status
