@@ -31,7 +31,7 @@ def test_each_term_is_linked_where_it_is_first_used(path: Path) -> None:
 def test_each_entry_is_used_and_leads_to_sections_that_exist() -> None:
     linked = {term for path in NOTEBOOKS for term in re.findall(r"glossary\.md#([\w-]+)", path.read_text("utf-8"))}
     assert set(NAMES.values()) == linked
-    entries = re.split(r"^### ", TEXT, flags=re.M)[1:]
+    entries = re.split(r"^## ", TEXT, flags=re.M)[1:]
     assert len(entries) == len(set(NAMES.values())) >= 38
     headings = [entry.splitlines()[0].lower() for entry in entries]
     assert headings == sorted(headings)
@@ -43,7 +43,7 @@ def test_each_entry_is_used_and_leads_to_sections_that_exist() -> None:
 
 
 def test_first_uses_skip_what_is_no_prose_and_prefer_the_longer_term() -> None:
-    names = read_terms("### Decay\n### Weight decay (L2)\n### Recurrent neural network (RNN)\n")
+    names = read_terms("## Decay\n## Weight decay (L2)\n## Recurrent neural network (RNN)\n")
     text = "# Decay\n`decay` $decay$ [decay](x.md)\n| decay |\nWeight\ndecays, an **RNN**, decay, decay"
     found = find_first_uses(text, names, set())
     assert [(text[start:end], term) for start, end, term in found] == [
@@ -59,7 +59,7 @@ def test_linking_twice_changes_nothing_and_folds_long_lines() -> None:
     words = "word " * 22
     cell = nbformat.v4.new_markdown_cell(f"- {words}the decay\n  goes on\n- next")
     notebook = nbformat.v4.new_notebook(cells=[cell])
-    names = read_terms("### Decay\n")
+    names = read_terms("## Decay\n")
     assert link_terms(notebook, names) == ["decay"]
     once = cell.source
     assert max(map(len, once.split("\n"))) <= 120 and once.endswith("goes on\n- next")

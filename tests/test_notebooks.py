@@ -111,7 +111,8 @@ def test_opens_with_its_title_and_the_setup_cell(path: Path) -> None:
     first = code_cells(notebook)[0]
     assert first.source.strip() == SETUP.strip(), "the first code cell must be the setup cell with the book's address"
     assert {"setup", "hide-cell"} <= set(first.metadata.tags)
-    assert notebook.cells[0].source.splitlines()[2] == badges(path.stem), "below the title: where it runs with a click"
+    last_line = notebook.cells[0].source.splitlines()[-1]
+    assert last_line == badges(path.stem), "the first cell ends with where the notebook runs with a click"
 
 
 @each_notebook

@@ -52,7 +52,7 @@ if importlib.util.find_spec("snn_helpers") is None:
 
 
 def badges(notebook: str, root: Path = ROOT) -> str:
-    """The line below a notebook's title: where it can be run with a click."""
+    """The last line of a notebook's first cell: where it can be run with a click."""
     place = current_address(root).removeprefix("https://github.com/")
     branch = current_branch(root)
     colab = f"https://colab.research.google.com/github/{place}/blob/{branch}/book/{notebook}.ipynb"

@@ -29,7 +29,7 @@ def anchor(heading: str) -> str:
 def read_terms(text: str) -> dict[str, str]:
     """Each name of each term in a glossary's text, and the anchor of its heading; the longest names first."""
     names = {}
-    for heading in re.findall(r"^### (.+)$", text, re.M):
+    for heading in re.findall(r"^## (.+)$", text, re.M):
         term, _, others = heading.partition(" (")
         for name in (term, *others.rstrip(")").split(", ")):
             if name:
