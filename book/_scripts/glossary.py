@@ -79,7 +79,7 @@ def _fill(text: str) -> str:
         # The rest of the paragraph is folded again, so that no line stays half empty.
         indent = re.match(r"\s*(?:[-*] |\d+\. )?", line)
         assert indent is not None
-        hanging = " " * len(indent.group())
+        hanging = "> " if line.startswith("> ") else " " * len(indent.group())
         block = [line]
         while (
             i + 1 < len(lines)
