@@ -6,12 +6,13 @@ BIN := .venv/bin
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test serve results bench address clean
+.PHONY: help book test pdf serve results bench address clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
 	@echo "make test     check everything; make test FRESH=1 repeats what has passed before"
 	@echo "make serve    show the pages at http://localhost:8000"
+	@echo "make pdf      print the pages into one PDF in _build (needs Chromium)"
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
 	@echo "make address URL=https://github.com/you/your-fork [BRANCH=main]   point every link at another repository"
@@ -22,6 +23,9 @@ book: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(if $(FRESH),--fresh) $(ARGS)
+
+pdf: book
+	$(BIN)/python book/_scripts/make_pdf.py
 
 serve: book
 	@echo "The pages are at http://localhost:8000 (stop with Ctrl-C)"

@@ -13,12 +13,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import nbformat
 import numpy as np
 import pytest
 import torch
 from nbclient import NotebookClient
+from pypdf import PdfReader
 
 from snn_helpers import SpikingNet, load_mnist
 from snn_helpers.widgets import uniform
@@ -28,6 +30,7 @@ sys.path.insert(0, str(ROOT / "book" / "_scripts"))
 
 from browser import HOW_TO_GET_IT, Browser, find_chromium, serve  # noqa: E402
 from build_book import mend_pages  # noqa: E402
+from make_pdf import make_pdf  # noqa: E402
 from test_notebooks import NOTEBOOKS, offline  # noqa: E402
 
 AXE = (ROOT / "tests" / "assets" / "axe" / "axe.min.js").read_text(encoding="utf-8")
@@ -152,6 +155,39 @@ def test_pages_with_an_explorer_share_one_script(book: Site) -> None:
     assert len({tuple(scripts) for scripts in with_explorer.values()}) == 1
     (address,) = next(iter(with_explorer.values()))
     assert re.search(r"\?v=[0-9a-f]+$", address)
+
+
+@pytest.mark.parametrize(
+    ("term", "page"),
+    [
+        ("rheobase", "book/01_neuron_dynamics.html"),
+        ("voltage clamp", "book/06_stdp_from_gradients.html"),
+        ("surrogate", "book/09_surrogate_gradients.html"),
+    ],
+)
+def test_search_finds_a_term_in_one_try(term: str, page: str, book: Site, browser: Browser) -> None:
+    """What is typed once into the search field leads to the glossary and to the chapter that derives it."""
+    browser.open(book.url(f"search.html?q={quote_plus(term)}"))
+    browser.wait("document.querySelectorAll('#search-results li a').length > 1")
+    found = browser.run("[...document.querySelectorAll('#search-results li > a')].slice(0, 8).map((link) => link.href)")
+    places = [link.removeprefix(f"{book.address}/").split("#")[0].split("?")[0] for link in found]
+    assert page in places and "book/glossary.html" in places, places
+    assert not browser.faults
+
+
+def test_pages_are_bound_into_one_pdf(book: Site, tmp_path: Path) -> None:
+    names = ["book/bibliography", "book/changelog"]
+    target = tmp_path / "book.pdf"
+    sheets = make_pdf(book.folder, target, names)
+    bound = PdfReader(target)
+    assert len(bound.pages) == sheets >= 2
+    assert [entry["/Title"] for entry in bound.outline] == ["Bibliography", "Changes"]
+    text = " ".join(page.extract_text() for page in bound.pages)
+    assert "newest first" in " ".join(text.split())
+    before = target.read_bytes()
+    with pytest.raises(FileNotFoundError, match="run make book"):
+        make_pdf(book.folder, target, ["book/not_there"])
+    assert target.read_bytes() == before, "a failure must leave what was there"
 
 
 def test_mending_a_page_twice_changes_nothing(tmp_path: Path) -> None:
