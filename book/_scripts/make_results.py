@@ -20,6 +20,7 @@ from torch.utils.data import TensorDataset
 from snn_helpers import load_mnist
 from snn_helpers.experiments import NETWORKS, draw_subset, engine_trial, record_trials, run_trial
 from snn_helpers.experiments_after_spike import VARIANTS, after_spike_trial
+from snn_helpers.experiments_boltzmann import ARMS, digits_trial
 from snn_helpers.experiments_depth import REPAIRS, depth_trial
 from snn_helpers.experiments_plasticity import online_trial, plasticity_trial
 from snn_helpers.experiments_surrogates import surrogate_trial
@@ -171,6 +172,40 @@ def tuned_surrogate_trials() -> list[dict[str, Any]]:
         best = max(held_out, key=lambda rate: sum(held_out[rate]) / len(held_out[rate]))
         trials += [{"network": network, "seed": seed, "learning_rate": best, **settings} for seed in range(5)]
     return trials
+
+
+def boltzmann_held_out(**settings: Any) -> dict[str, Any]:
+    """Everything is chosen on 5,000 training images held out, never on the test images."""
+    train, _ = whole_mnist()
+    fitted = TensorDataset(*(part[:50_000] for part in train.tensors))
+    held_out = TensorDataset(*(part[50_000:55_000] for part in train.tensors))
+    n_spiking = 1000 if settings["arm"] == "random" else 0
+    return digits_trial(train=fitted, test=held_out, n_spiking=n_spiking, **settings)
+
+
+def boltzmann(**settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    return digits_trial(train=train, test=test, **settings)
+
+
+def boltzmann_trials() -> list[dict[str, Any]]:
+    """Each arm at its best settings on held-out images; random weights are chosen for probabilities and spikes both."""
+    rows = json.loads((RESULTS / "11_tuning.json").read_text(encoding="utf-8"))["trials"]
+    best: dict[str, dict[str, float]] = {"pixels": {}}
+    for row in sorted(rows, key=lambda row: row["accuracy"] + row.get("spike_accuracy", 0)):
+        chosen = {name: value for name, value in row["settings"].items() if name in ("learning_rate", "scale")}
+        best[row["arm"]] = chosen
+    best["no free half"] = best["rhythm"]
+    return [{"arm": arm, "seed": seed, **best[arm]} for seed in range(5) for arm in ARMS]
+
+
+def longer_boltzmann_trials() -> list[dict[str, Any]]:
+    """What 11_digits compares for slow cycles, with twice as many epochs."""
+    return [
+        settings | {"epochs": 4}
+        for settings in boltzmann_trials()
+        if settings["arm"] in ("fast", "fast and slow") and settings["seed"] < 3
+    ]
 
 
 # What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
@@ -364,6 +399,30 @@ RECORDS: dict[str, tuple[str, Any, Any]] = {
             for seed in range(3)
             for changed in ({"n_steps": 8}, {"reset": "zero"})
         ],
+    ),
+    "11_tuning": (
+        "784-200 and 784-100-100, trained without labels on 4,000 images, each rule at several learning rates: 5,000"
+        " training images held out as 'test'",
+        boltzmann_held_out,
+        [
+            *({"arm": "random", "seed": 7, "scale": scale} for scale in (0.1, 0.3, 1.0)),
+            *(
+                {"arm": arm, "seed": 7, "learning_rate": rate}
+                for rate in (0.2, 0.1, 0.4, 0.8)
+                for arm in ("cd", "rhythm", "rhythm, no leak", "greedy", "fast", "fast and slow", "slow")
+            ),
+        ],
+    ),
+    "11_digits": (
+        "784-200 and 784-100-100, trained without labels on 4,000 images, each rule at its best learning rate of"
+        " 11_tuning: a linear read-out tested on all 10,000 test images",
+        boltzmann,
+        boltzmann_trials,
+    ),
+    "11_longer": (
+        "As 11_digits, four epochs instead of two: two levels by fast cycles, without and with slow ones",
+        boltzmann,
+        longer_boltzmann_trials,
     ),
 }
 

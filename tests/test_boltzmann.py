@@ -1,0 +1,383 @@
+"""Boltzmann machines and the rhythm: held against loops over all states, transition tables and laws."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from snn_helpers import boltzmann
+from snn_helpers.boltzmann import (
+    Activity,
+    Machine,
+    all_states,
+    at_rest,
+    bernoulli,
+    cd_gradient,
+    coincidence_window,
+    coincidences,
+    distribution,
+    draw_machine,
+    energy,
+    exact_gradient,
+    flat,
+    half_cycle,
+    one_level,
+    rhythm_cycle,
+    step_along,
+)
+from snn_helpers.engine import uniform_masks
+
+
+def some_machine(*sizes: int, seed: int = 0, device: torch.device | str = "cpu") -> Machine:
+    generator = torch.Generator().manual_seed(seed)
+    machine = draw_machine(sizes, 1.0, generator, torch.float64, device)
+    biases = (0.5 * torch.randn(n, generator=generator, dtype=torch.float64).to(device) for n in sizes)
+    return Machine(machine.weights, tuple(biases))
+
+
+def energy_by_loops(machine: Machine, layers: list[list[float]]) -> float:
+    total = -sum(float(b[i]) * x[i] for b, x in zip(machine.biases, layers) for i in range(len(x)))
+    for weight, below, above in zip(machine.weights, layers, layers[1:]):
+        total -= sum(above[i] * float(weight[i, j]) * below[j] for i in range(len(above)) for j in range(len(below)))
+    return total
+
+
+def layers_of(machine: Machine, number: int) -> list[list[float]]:
+    """The state of this number: binary digits, the visible layer's first."""
+    digits = [float(number >> place & 1) for place in range(sum(len(bias) for bias in machine.biases))]
+    layers = []
+    for bias in machine.biases:
+        layers.append(digits[: len(bias)])
+        digits = digits[len(bias) :]
+    return layers
+
+
+def probabilities_by_loops(machine: Machine) -> list[float]:
+    n_states = 2 ** sum(len(bias) for bias in machine.biases)
+    weights = [math.exp(-energy_by_loops(machine, layers_of(machine, number))) for number in range(n_states)]
+    return [weight / sum(weights) for weight in weights]
+
+
+def number_of(states: Tensor) -> Tensor:
+    return (states.long() << torch.arange(states.shape[-1], device=states.device)).sum(dim=-1)
+
+
+# --- Exact ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sizes", [(3, 2), (2, 2, 2), (1, 1)])
+def test_the_distribution_is_that_of_a_sum_over_all_states(sizes: tuple[int, ...], device: torch.device) -> None:
+    machine = some_machine(*sizes, device=device)
+    layers, found = distribution(machine)
+    torch.testing.assert_close(found.cpu(), torch.tensor(probabilities_by_loops(machine), dtype=torch.float64))
+    for number in (0, 1, 5 % len(found), len(found) - 1):
+        assert [layer[number].tolist() for layer in layers] == layers_of(machine, number)
+        single = energy(machine, [layer[number] for layer in layers]).item()
+        assert single == pytest.approx(energy_by_loops(machine, layers_of(machine, number)))
+
+
+@pytest.mark.parametrize("sizes", [(4, 3), (3, 2, 2)])
+def test_the_exact_gradient_is_that_of_automatic_differentiation(sizes: tuple[int, ...], device: torch.device) -> None:
+    machine = some_machine(*sizes, device=device)
+    data = all_states(sizes[0])[[1, 1, 3, 6]].to(device)
+    leaves = Machine(*(tuple(part.clone().requires_grad_() for part in parts) for parts in machine))
+    everything = all_states(sum(sizes)).to(device).split(sizes, dim=1)
+    log_all = torch.log_softmax(-energy(leaves, list(everything)), dim=0)
+    numbers = number_of(everything[0])
+    log_data = [log_all[numbers == code].logsumexp(dim=0) for code in number_of(data)]
+    torch.stack(log_data).mean().backward()
+    found = exact_gradient(machine, data)
+    for part, leaf in zip((*found.weights, *found.biases), (*leaves.weights, *leaves.biases)):
+        torch.testing.assert_close(part, leaf.grad)
+
+
+# --- Contrastive divergence -----------------------------------------------------------------------
+
+
+def transition_by_loops(machine: Machine) -> Tensor:
+    """From each visible state to each, by block Gibbs sampling, out of the table of all states alone."""
+    n_visible = len(machine.biases[0])
+    table = torch.tensor(probabilities_by_loops(machine), dtype=torch.float64).view(-1, 2**n_visible)
+    return (table / table.sum(dim=0)).T @ (table / table.sum(dim=1, keepdim=True))
+
+
+def expected_cd(machine: Machine, codes: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The weights' gradient that CD-k gives on average, and the exact one."""
+    n_visible, n_hidden = (len(bias) for bias in machine.biases)
+    table = torch.tensor(probabilities_by_loops(machine), dtype=torch.float64).view(-1, 2**n_visible)
+    start = torch.bincount(codes, minlength=2**n_visible).double() / len(codes)
+    given = table / table.sum(dim=0)
+
+    def together(visible: Tensor) -> Tensor:
+        return all_states(n_hidden).T @ (given * visible) @ all_states(n_visible)
+
+    after = start @ torch.linalg.matrix_power(transition_by_loops(machine), k)
+    return together(start) - together(after), together(start) - together(table.sum(dim=0))
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_cd_gives_on_average_what_the_transition_table_says(k: int, device: torch.device) -> None:
+    machine = some_machine(4, 3, device=device)
+    codes = torch.tensor([1, 3, 6, 15])
+    data = all_states(4)[codes].repeat(5000, 1).to(device)
+    gradient, chains = cd_gradient(machine, data, k, torch.Generator().manual_seed(1))
+    expected, _ = expected_cd(machine, codes, k)
+    error = 5 * 0.5 / math.sqrt(len(data))  # five standard errors of a share
+    assert (gradient.weights[0].cpu() - expected).abs().max() < error
+    assert chains.shape == data.shape and ((chains == 0) | (chains == 1)).all()
+
+
+def test_the_error_of_cd_shrinks_like_the_second_eigenvalue() -> None:
+    machine, codes = some_machine(4, 3), torch.tensor([1, 3, 6, 15])
+    errors = []
+    for k in (1, 5, 20, 25):
+        expected, exact = expected_cd(machine, codes, k)
+        errors.append((expected - exact).norm().item())
+    assert errors == sorted(errors, reverse=True)
+    second = torch.linalg.eigvals(transition_by_loops(machine)).abs().sort().values[-2].item()
+    assert errors[3] / errors[2] == pytest.approx(second**5, rel=0.05)
+    torch.testing.assert_close(
+        exact_gradient(machine, all_states(4)[codes]).weights[0], expected_cd(machine, codes, 1)[1]
+    )
+
+
+def test_persistent_chains_arrive_at_the_machines_own_distribution(device: torch.device) -> None:
+    machine = some_machine(3, 2, device=device)
+    data = all_states(3)[[7]].repeat(20_000, 1).to(device)
+    generator, chains = torch.Generator().manual_seed(2), data
+    for _ in range(40):
+        gradient, chains = cd_gradient(machine, data, 1, generator, chains)
+    visible = torch.tensor(probabilities_by_loops(machine), dtype=torch.float64).view(-1, 8).sum(dim=0)
+    visited = torch.bincount(number_of(chains), minlength=8).double().cpu() / len(chains)
+    error = 5 * 0.5 / math.sqrt(len(data))
+    assert (visited - visible).abs().max() < error
+    assert (flat(gradient) - flat(exact_gradient(machine, data))).abs().max() < error
+
+
+# --- Neurons --------------------------------------------------------------------------------------
+
+
+def by_loops(
+    machine: Machine, activity: Activity, n_steps: int, pixels: Tensor | None, decay: float, rest: int, seed: int
+) -> list[list[list[list[float]]]]:
+    """The rules of `half_cycle`, neuron by neuron; steps left on, `[step][layer][copy][neuron]`, the start first."""
+    generator = torch.Generator().manual_seed(seed)
+    potentials = [part.tolist() for part in activity.potentials]
+    left = [part.tolist() for part in activity.steps_left]
+    history, n_layers = [left], len(machine.biases)
+    for _ in range(n_steps):
+        before, left = history[-1], []
+        for layer in range(n_layers):
+            bias, n_batch = machine.biases[layer], len(before[0])
+            draws = uniform_masks(1, (n_batch, len(bias)), torch.float64, torch.device("cpu"), generator)[0]
+            now = []
+            for copy, neuron in product(range(n_batch), range(len(bias))):
+                current = float(bias[neuron])
+                for other in (layer - 1, layer + 1):
+                    if 0 <= other < n_layers:
+                        weight = machine.weights[min(layer, other)]
+                        for j in range(len(before[other][copy])):
+                            strength = weight[neuron, j] if other < layer else weight[j, neuron]
+                            current += float(strength) * (before[other][copy][j] > 0)
+                u = decay * potentials[layer][copy][neuron] + (1 - decay) * current
+                potentials[layer][copy][neuron] = u
+                odds = math.exp(u) / (rest + 1)
+                chance = odds / (1 + odds)
+                if layer == 0 and pixels is not None:
+                    p = float(pixels[copy, neuron])
+                    chance = p / (p + (rest + 1) * (1 - p))
+                was = before[layer][copy][neuron]
+                fires = float(draws[copy, neuron]) < chance and was <= 1
+                now.append(rest + 1.0 if fires else max(was - 1, 0))
+            left.append([now[i : i + len(bias)] for i in range(0, len(now), len(bias))])
+        history.append(left)
+    return history
+
+
+@pytest.mark.parametrize(("decay", "rest"), [(0.0, 0), (0.5, 2), (0.9, 1)])
+@pytest.mark.parametrize("shown", [True, False])
+@pytest.mark.parametrize("sizes", [(3, 2), (3, 2, 2)])
+def test_half_a_cycle_is_that_of_a_loop_over_neurons(
+    sizes: tuple[int, ...], shown: bool, decay: float, rest: int
+) -> None:
+    machine = some_machine(*sizes)
+    pixels = torch.tensor([[0.0, 1.0, 0.5], [0.9, 0.2, 0.0]], dtype=torch.float64) if shown else None
+    start = half_cycle(machine, at_rest(machine, 2), 5, None, decay, rest, torch.Generator().manual_seed(3)).activity
+    found = half_cycle(machine, start, 9, pixels, decay, rest, torch.Generator().manual_seed(4))
+    expected = by_loops(machine, start, 9, pixels, decay, rest, seed=4)
+    for layer, left in enumerate(found.steps_left):
+        assert left.tolist() == [step[layer] for step in expected]
+        assert torch.equal(found.activity.steps_left[layer], left[-1])
+
+
+@pytest.mark.parametrize("rest", [0, 1, 6])
+def test_a_lone_neuron_is_on_for_its_share_whatever_its_rest(rest: int, device: torch.device) -> None:
+    bias = torch.linspace(-2, 2, 5, dtype=torch.float64, device=device)
+    machine = Machine((torch.zeros(1, 5, dtype=torch.float64, device=device),), (bias, bias[:1]))
+    settled = half_cycle(machine, at_rest(machine, 500), 200, None, 0.8, rest, torch.Generator().manual_seed(5))
+    half = half_cycle(machine, settled.activity, 400, None, 0.8, rest, torch.Generator().manual_seed(6))
+    share = half.on[0].mean(dim=(0, 1))
+    assert (share - torch.sigmoid(bias)).abs().max() < 5 * 0.5 * math.sqrt(2 * (rest + 1) / (500 * 400))
+
+
+@pytest.mark.parametrize("rest", [0, 3])
+def test_what_is_shown_is_on_for_its_share(rest: int, device: torch.device) -> None:
+    machine = some_machine(4, 2, device=device)
+    pixels = torch.tensor([0.0, 1.0, 0.5, 0.2], dtype=torch.float64, device=device).expand(500, 4)
+    half = half_cycle(machine, at_rest(machine, 500), 400, pixels, 0.5, rest, torch.Generator().manual_seed(7))
+    share = half.on[0][-300:].mean(dim=(0, 1))
+    assert share[0] == 0 and share[1] == 1
+    assert (share - pixels[0]).abs().max() < 5 * 0.5 * math.sqrt(2 * (rest + 1) / (500 * 300))
+
+
+def test_a_spike_begins_each_stretch_of_being_on_and_a_rest_follows_it() -> None:
+    machine = some_machine(4, 3)
+    half = half_cycle(machine, at_rest(machine, 20), 60, None, 0.5, 3, torch.Generator().manual_seed(8))
+    for spikes, on in zip(half.spikes, half.on):
+        recent = sum(torch.cat([torch.zeros_like(spikes[:d]), spikes[: len(spikes) - d]]) for d in range(4))
+        assert torch.equal(recent, on[1:])  # on for four steps, and never two spikes among them
+
+
+def visited(machine: Machine, apart: int) -> Tensor:
+    start = half_cycle(machine, at_rest(machine, 2000), 60, generator=torch.Generator().manual_seed(9)).activity
+    v, h = half_cycle(machine, start, 50, generator=torch.Generator().manual_seed(10)).on
+    numbers = number_of(torch.cat([v[: len(v) - apart], h[apart:]], dim=-1)).flatten()
+    return torch.bincount(numbers, minlength=32).double() / len(numbers)
+
+
+def test_without_leak_and_rest_the_states_one_step_apart_have_their_right_probabilities() -> None:
+    machine = some_machine(3, 2)
+    truth = torch.tensor(probabilities_by_loops(machine), dtype=torch.float64)
+    assert (visited(machine, 1) - truth).abs().max() < 0.01
+    # In one step the two layers belong to chains that never meet: the product of their marginals.
+    table = truth.view(4, 8)
+    apart = (table.sum(dim=1, keepdim=True) * table.sum(dim=0)).flatten()
+    assert (visited(machine, 0) - apart).abs().max() < 0.01
+    assert (apart - truth).abs().max() > 0.02
+
+
+# --- The rhythm -----------------------------------------------------------------------------------
+
+
+def test_coincidences_are_counted_one_step_apart_in_either_order() -> None:
+    generator = torch.Generator().manual_seed(11)
+    below, above = (bernoulli(torch.full((7, 3, n), 0.4, dtype=torch.float64), generator) for n in (4, 2))
+    found = coincidences([below, above])
+    for i, j in product(range(2), range(4)):
+        total = 0.0
+        for t, b in product(range(1, 7), range(3)):
+            total += float(above[t, b, i] * below[t - 1, b, j]) + float(above[t - 1, b, i] * below[t, b, j])
+        assert found.weights[0][i, j].item() == pytest.approx(total / (2 * 6 * 3))
+    torch.testing.assert_close(found.biases[0], below[1:].sum(dim=(0, 1)) / 18)
+
+
+@pytest.mark.parametrize("rest", [0, 1, 4])
+def test_coincidences_are_a_sum_over_pairs_of_spikes(rest: int) -> None:
+    machine = some_machine(3, 2)
+    half = half_cycle(machine, at_rest(machine, 2), 40, None, 0.5, rest, torch.Generator().manual_seed(12))
+    spikes = [torch.cat([layer, layer.new_zeros(rest + 2, 2, layer.shape[2])]) for layer in half.spikes]
+    on = []  # from the spikes, with silence before and after, so that no pair is cut off
+    for layer in spikes:
+        padded = torch.cat([layer.new_zeros(rest + 1, *layer.shape[1:]), layer])
+        on.append(sum(padded[rest + 1 - d : len(padded) - d] for d in range(rest + 1)))
+    on = [torch.cat([layer.new_zeros(1, *layer.shape[1:]), layer]) for layer in on]
+    counted = coincidences(on).weights[0] * (len(on[0]) - 1) * 2
+    for i, j in product(range(2), range(3)):
+        total = 0.0
+        for b in range(2):
+            for t_post, t_pre in product(
+                spikes[1][:, b, i].nonzero().flatten(), spikes[0][:, b, j].nonzero().flatten()
+            ):
+                total += coincidence_window(t_post - t_pre, rest).item()
+        assert counted[i, j].item() == pytest.approx(total)
+
+
+def test_the_window_is_symmetric_and_has_the_area_of_the_square_of_being_on() -> None:
+    delays = torch.arange(-20, 21)
+    for rest in (0, 1, 5):
+        window = coincidence_window(delays, rest)
+        assert torch.equal(window, window.flip(0)) and window.sum().item() == (rest + 1) ** 2
+
+
+@pytest.mark.parametrize("sizes", [(4, 3), (4, 2, 2)])
+@pytest.mark.parametrize(("decay", "rest"), [(0.0, 0), (0.5, 2)])
+def test_a_cycle_points_along_the_exact_gradient(
+    sizes: tuple[int, ...], decay: float, rest: int, device: torch.device
+) -> None:
+    machine = some_machine(*sizes, seed=3, device=device)
+    data = all_states(4)[[0, 3, 12, 15]].to(device)
+    exact = flat(exact_gradient(machine, data))
+    gradient = rhythm_cycle(machine, data.repeat(500, 1), 60, decay, rest, torch.Generator().manual_seed(13)).gradient
+    assert torch.cosine_similarity(flat(gradient), exact, dim=0) > 0.95
+
+
+def test_without_leak_and_rest_a_long_cycle_gives_the_exact_gradient() -> None:
+    machine = some_machine(4, 3)
+    data = all_states(4)[[0, 3, 12, 15]]
+    gradient = rhythm_cycle(machine, data.repeat(2000, 1), 60, generator=torch.Generator().manual_seed(14)).gradient
+    assert (flat(gradient) - flat(exact_gradient(machine, data))).abs().max() < 0.02
+
+
+def test_a_cycle_is_its_two_halves_and_the_rhythm_goes_on_from_where_it_stands() -> None:
+    machine, data = some_machine(4, 3), all_states(4)[[3, 12]]
+    generator = torch.Generator().manual_seed(15)
+    first = rhythm_cycle(machine, data, 8, 0.5, 1, generator)
+    second = rhythm_cycle(machine, data, 8, 0.5, 1, generator, first.free.activity)
+    again = torch.Generator().manual_seed(15)
+    activity, halves = at_rest(machine, 2), []
+    for pixels in (data, None, data, None):
+        halves.append(half_cycle(machine, activity, 8, pixels, 0.5, 1, again))
+        activity = halves[-1].activity
+    counts = [coincidences([layer[4:] for layer in half.on]) for half in halves]
+    for cycle, added, taken in ((first, *counts[:2]), (second, *counts[2:])):
+        torch.testing.assert_close(flat(cycle.gradient), flat(added) - flat(taken))
+    torch.testing.assert_close(second.free_rates[1], halves[3].on[1][-4:].mean(dim=0))
+
+
+def test_a_level_is_a_part_of_the_stack_and_a_step_follows_the_gradient() -> None:
+    stack = some_machine(4, 3, 2)
+    part = one_level(stack, 1)
+    assert part.weights[0] is stack.weights[1] and part.biases[0] is stack.biases[1]
+    torch.testing.assert_close(flat(step_along(stack, stack, -0.25)), 0.75 * flat(stack))
+
+
+# --- What is refused ------------------------------------------------------------------------------
+
+
+MACHINE = some_machine(3, 2)
+PAIR = torch.zeros(2, 3, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: draw_machine([3]), "two layers"),
+        (lambda: draw_machine([3, 0]), "one neuron"),
+        (lambda: all_states(40), "between 1 and"),
+        (lambda: exact_gradient(MACHINE, PAIR + 0.5), "0 and 1 only"),
+        (lambda: exact_gradient(MACHINE, PAIR[:, :2]), r"examples, 3"),
+        (lambda: cd_gradient(some_machine(3, 2, 2), PAIR), "one level"),
+        (lambda: cd_gradient(MACHINE, PAIR, k=0), "k must be 1"),
+        (lambda: half_cycle(MACHINE, at_rest(MACHINE, 2), 5, decay=1.0), "decay"),
+        (lambda: half_cycle(MACHINE, at_rest(MACHINE, 2), 5, rest=-1), "rest"),
+        (lambda: half_cycle(MACHINE, at_rest(MACHINE, 2), 0), "n_steps"),
+        (lambda: half_cycle(MACHINE, at_rest(MACHINE, 2), 5, PAIR - 1), "between 0 and 1"),
+        (lambda: half_cycle(MACHINE, at_rest(MACHINE, 3), 5, PAIR), "copies"),
+    ],
+)
+def test_bad_input_is_refused_in_words(call: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_the_same_seed_gives_the_same_cycle() -> None:
+    one, two = (
+        flat(rhythm_cycle(MACHINE, PAIR, 6, 0.5, 1, torch.Generator().manual_seed(16)).gradient) for _ in range(2)
+    )
+    assert torch.equal(one, two)
+    assert boltzmann.MOST_ENUMERATED >= 10  # what chapter 11 lists
