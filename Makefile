@@ -6,7 +6,7 @@ BIN := .venv/bin
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test pdf serve results bench address clean
+.PHONY: help book test pdf serve results sweep bench address clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
@@ -14,6 +14,7 @@ help:
 	@echo "make serve    show the pages at http://localhost:8000"
 	@echo "make pdf      print the pages into one PDF in _build (needs Chromium)"
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
+	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/sweep.py"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
 	@echo "make address URL=https://github.com/you/your-fork [BRANCH=main]   point every link at another repository"
 	@echo "make clean    remove what was built (not .venv, not downloaded data)"
@@ -33,6 +34,9 @@ serve: book
 
 results: .venv/installed
 	$(BIN)/python book/_scripts/make_results.py $(ARGS)
+
+sweep: .venv/installed
+	$(BIN)/python book/_scripts/sweep.py $(ARGS)
 
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-bench.txt

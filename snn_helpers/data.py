@@ -6,6 +6,7 @@ MNIST is by Y. LeCun, C. Cortes and C. J. C. Burges (CC BY-SA 3.0).
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import hashlib
 import os
@@ -44,6 +45,9 @@ BYTES = {
     "t10k-images-idx3-ubyte": 7_840_016,
     "t10k-labels-idx1-ubyte": 10_008,
 }
+
+# A full disk and the like: not the mirror's fault, and another one would not help.
+CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS}
 
 _told: set[str] = set()  # what has been said already, so that it is said once
 _failed_downloads: dict[Path, str] = {}  # into which folder, and why: one process does not wait twice
@@ -214,7 +218,7 @@ def _download(place: Path) -> None:
     """
     raw = place / "MNIST" / "raw"
     names = [name for pair in FILES.values() for name in pair]
-    mend = "Set SNN_DATA_DIR to a folder that can, or use source='subset'."
+    mend = "Set SNN_DATA_DIR to a folder that can, with 80 MB of room, or use source='subset'."
     try:
         raw.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix="download-", dir=raw))
@@ -231,6 +235,8 @@ def _download(place: Path) -> None:
                 for name in names:
                     _read(aside / "MNIST" / "raw", name)
             except (RuntimeError, OSError, EOFError, HTTPException) as error:
+                if isinstance(error, OSError) and error.errno in CANNOT_WRITE:
+                    raise DataError(f"{raw} cannot be written ({error}). {mend}") from error
                 # torchvision's message ends with the line that tells the cause.
                 cause = (str(error).strip() or type(error).__name__).splitlines()[-1]
                 problems.append(f"{mirror} answered: {cause[:200]}")

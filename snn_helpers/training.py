@@ -2,10 +2,15 @@
 
 `fit` with its defaults is the article's schedule: three epochs of SGD with momentum 0.5 at the
 learning rates 0.1, 0.05 and 0.01, a fresh optimiser for each epoch, batches of 1000.
+
+Started by `torchrun`, in processes that have called `torch.distributed.init_process_group`, the
+same `fit` shares each batch among them; `scaling_out` shows how.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import io
 import math
 import os
@@ -18,8 +23,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset, TensorDataset, default_collate
 from tqdm import tqdm
 
@@ -112,6 +119,7 @@ def fit(
     weight_decay: float = 0.0,
     batch_size: int = 1000,
     checkpoint_every: int = 20,
+    parts: int = 1,
     progress: bool = True,
 ) -> History:
     """Train a network on (image, label) pairs; the defaults are the article's schedule.
@@ -125,28 +133,39 @@ def fit(
     device : `"auto"`, or a torch device.
     checkpoint : a file. Progress is written there, whole or not at all, at the start, every
         `checkpoint_every` batches and at the end. If the file exists, training goes on from it,
-        and on the CPU ends bit for bit where an uninterrupted run ends.
+        and on the CPU ends bit for bit where an uninterrupted run ends. Of several processes the
+        first one writes; all must see the file.
     test_dataset : evaluated after each epoch.
     learning_rates : one epoch of SGD for each, with a fresh optimiser.
     momentum, weight_decay : of SGD.
+    parts : how many parts each batch is cut into. Each has its own random numbers, and their
+        gradients are added up before the step: a part takes less memory than the batch. Processes
+        of `torch.distributed` share the parts evenly, so their number must divide `parts`. How many
+        processes there are does not matter for the result, but for rounding.
+    progress : a progress bar, and a line that says so if the checkpoint held something.
 
     Raises
     ------
     TrainingDiverged : at the first batch whose loss is not finite, and instead of keeping weights that are not.
     CheckpointError : if the checkpoint is damaged or belongs to another run.
-    OSError : if the checkpoint cannot be written, before any training is done.
+    OSError : if the checkpoint cannot be written; at the start, before any training is done.
+    ValueError : for settings that do not fit.
     """
-    if batch_size < 1 or checkpoint_every < 1:
-        raise ValueError(f"batch_size ({batch_size}) and checkpoint_every ({checkpoint_every}) must be 1 or more")
+    if batch_size < 1 or checkpoint_every < 1 or parts < 1:
+        raise ValueError(
+            f"batch_size ({batch_size}), checkpoint_every ({checkpoint_every}) and parts ({parts}) must be 1 or more"
+        )
     if len(learning_rates) == 0:
         raise ValueError("learning_rates must hold one rate for each epoch; it is empty")
+    team = _Team(parts)
     device = pick_device(device)
     model.to(device)
     images, labels = as_tensors(dataset, device)
     batches_per_epoch = math.ceil(len(labels) / batch_size)
     history = History(batches_per_epoch)
     order_generator = torch.Generator().manual_seed(seed)
-    noise_generator = _generator(device, seed)
+    noise_generators = [_generator(device, seed + PART_SEEDS * part) for part in range(parts)]
+    path = None if checkpoint is None else Path(checkpoint)
     # What must be the same for a checkpoint to be continued.
     run = {
         # Of no class names, so that a subclass may take over.
@@ -158,22 +177,31 @@ def fit(
         "learning_rates": [float(rate) for rate in learning_rates],
         "momentum": float(momentum),
         "weight_decay": float(weight_decay),
+        "parts": parts,
         "tested after each epoch": test_dataset is not None,
     }
+    if path is not None:
+        # As many images may still be other ones.
+        run["training data"] = _fingerprint(images, labels)
+        run["test data"] = None if test_dataset is None else _fingerprint(*as_tensors(test_dataset, device))
     epochs_done, batches_done, optimizer_state = 0, 0, None
-    path = None if checkpoint is None else Path(checkpoint)
     if path is not None and path.exists():
         saved = _read_checkpoint(path, run, model)
         model.load_state_dict(saved["model"])
         epochs_done, batches_done, optimizer_state = saved["epoch"], saved["batch"], saved["optimizer"]
         order_generator.set_state(saved["order"])
-        noise_generator.set_state(saved["noise"])
+        for generator, state in zip(noise_generators, saved["noise"]):
+            generator.set_state(state)
         tests = [Evaluation(**result) for result in saved["history"].pop("test")]
         history = History(**saved["history"], test=tests)
+        if progress and team.rank == 0:
+            _tell_resumed(path, len(history.loss), len(learning_rates) * batches_per_epoch)
+    team.check_agreement(epochs_done, batches_done, device)
+    learner = team.wrap(model)
 
     seconds_before, started = history.seconds, time.perf_counter()
     model.train()
-    bar = _progress_bar(len(learning_rates) * batches_per_epoch, len(history.loss), progress)
+    bar = _progress_bar(len(learning_rates) * batches_per_epoch, len(history.loss), progress and team.rank == 0)
     for epoch in range(epochs_done, len(learning_rates)):
         order_state = order_generator.get_state()
         order = torch.randperm(len(labels), generator=order_generator).to(device)
@@ -190,7 +218,10 @@ def fit(
                     f"the weights are no longer finite after {len(history.loss)} batches. Try a smaller learning rate"
                     f" than {max(learning_rates)}."
                 )
-            if path is not None:
+            if path is None:
+                return
+            noise = team.gather([generator.get_state() for generator in noise_generators], device)
+            if team.rank == 0:
                 history.seconds = seconds_before + time.perf_counter() - started
                 content = {
                     "run": run,
@@ -199,7 +230,7 @@ def fit(
                     "epoch": epoch,
                     "batch": batch,
                     "order": order_state,
-                    "noise": noise_generator.get_state(),
+                    "noise": noise,
                     "history": asdict(history),
                 }
                 _write_whole(path, content)
@@ -209,18 +240,30 @@ def fit(
                 save(epoch, batch, order_state, optimizer)
             chosen = order[batch * batch_size : (batch + 1) * batch_size]
             optimizer.zero_grad()
-            log_probs = model(images[chosen], generator=noise_generator)
-            loss = F.nll_loss(log_probs, labels[chosen])
-            if not torch.isfinite(loss):
+            # The losses, and how many are right. Apple's GPUs know no float64.
+            summed = torch.zeros(2, dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+            for part in team.parts:
+                mine = chosen.tensor_split(parts)[part]
+                if len(mine) == 0:  # a last batch with fewer examples than parts
+                    team.stand_in(learner, images[chosen[:1]], part)
+                    continue
+                with team.exchange(learner, part):
+                    log_probs = learner(images[mine], generator=noise_generators[part])
+                    loss = F.nll_loss(log_probs, labels[mine], reduction="sum")
+                    # The gradients of all parts are added, and become that of the mean over the batch.
+                    (loss * (team.size / len(chosen))).backward()
+                n_correct = (log_probs.argmax(dim=1) == labels[mine]).sum()
+                summed += torch.stack([loss.detach().to(summed.dtype), n_correct.to(summed.dtype)])
+            mean_loss, accuracy = (team.add_up(summed) / len(chosen)).tolist()
+            if not math.isfinite(mean_loss):
                 raise TrainingDiverged(
-                    f"the loss is {loss.item()} in epoch {epoch + 1}, batch {batch + 1}, at the learning rate"
+                    f"the loss is {mean_loss} in epoch {epoch + 1}, batch {batch + 1}, at the learning rate"
                     f" {learning_rates[epoch]}. Try a smaller learning rate; if that does not help, look for NaN"
                     " in the images and weights."
                 )
-            loss.backward()
             optimizer.step()
-            history.loss.append(loss.item())
-            history.accuracy.append((log_probs.argmax(dim=1) == labels[chosen]).float().mean().item())
+            history.loss.append(mean_loss)
+            history.accuracy.append(accuracy)
             bar.set_postfix(epoch=epoch + 1, loss=f"{history.loss[-1]:.3f}", refresh=False)
             bar.update()
         batches_done = 0
@@ -232,6 +275,84 @@ def fit(
     bar.close()
     history.seconds = seconds_before + time.perf_counter() - started
     return history
+
+
+PART_SEEDS = 1_000_003  # a part's random numbers start at the seed plus this, times the number of the part
+
+
+class _Team:
+    """The processes that train together, each on its share of the parts; one, unless torch.distributed is on."""
+
+    def __init__(self, parts: int) -> None:
+        together = dist.is_available() and dist.is_initialized()
+        self.size = dist.get_world_size() if together else 1
+        self.rank = dist.get_rank() if together else 0
+        if parts % self.size != 0:
+            raise ValueError(
+                f"{self.size} processes cannot share {parts} parts of a batch evenly: give fit parts={self.size}, or a"
+                f" multiple of it, and the same number to every run that is to end with the same weights"
+            )
+        share = parts // self.size
+        self.parts = range(self.rank * share, (self.rank + 1) * share)
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model, with the first process's weights in all of them, and gradients averaged over them."""
+        return model if self.size == 1 else DistributedDataParallel(model)
+
+    def exchange(self, learner: nn.Module, part: int) -> contextlib.AbstractContextManager[None]:
+        """Gradients are exchanged once a batch: after the last of this process's parts."""
+        if isinstance(learner, DistributedDataParallel) and part != self.parts[-1]:
+            return learner.no_sync()
+        return contextlib.nullcontext()
+
+    def stand_in(self, learner: nn.Module, image: Tensor, part: int) -> None:
+        """Without an example of its own a process still takes part in the exchange, with a gradient of 0."""
+        if self.size > 1:
+            with self.exchange(learner, part):
+                (learner(image, generator=_generator(image.device, 0)).sum() * 0).backward()
+
+    def add_up(self, values: Tensor) -> Tensor:
+        if self.size > 1:
+            dist.all_reduce(values)
+        return values
+
+    def gather(self, states: list[Tensor], device: torch.device) -> list[Tensor]:
+        """The states of all parts' generators, each from the process that draws from it."""
+        if self.size == 1:
+            return states
+        # As tensors: objects would be pickled. NCCL sends from GPU to GPU only.
+        mine = torch.stack([states[part] for part in self.parts]).to(device)
+        gathered = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(gathered, mine)
+        # Cloned, since a generator misreads a state that is a view.
+        return [state.clone() for state in torch.cat(gathered).cpu()]
+
+    def check_agreement(self, epoch: int, batch: int, device: torch.device) -> None:
+        if self.size == 1:
+            return
+        mine = torch.tensor([epoch, batch], device=device)
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(found, mine)
+        places = [tuple(place.tolist()) for place in found]
+        if len(set(places)) > 1:
+            raise CheckpointError(
+                f"the processes disagree about where to go on: (epochs, batches) done are {places}. All of them must"
+                " see the same checkpoint: put it into a folder that every machine shares."
+            )
+
+
+def _fingerprint(*tensors: Tensor) -> str:
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in tensors:
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _tell_resumed(path: Path | None, done: int, total: int) -> None:
+    if done == total:
+        print(f"{path} holds the whole training, {total} batches: there is nothing left to train.")
+    else:
+        print(f"{path} holds {done} of {total} batches: training goes on from there.")
 
 
 def _generator(device: torch.device, seed: int) -> torch.Generator:
@@ -247,7 +368,7 @@ def _read_checkpoint(path: Path, run: dict[str, Any], model: nn.Module) -> dict[
             if (damaged := archive.testzip()) is not None:
                 raise zipfile.BadZipFile(f"wrong checksum of its part {damaged}")
         saved = torch.load(path, map_location="cpu", weights_only=True)
-        differing = {name: (saved["run"][name], run[name]) for name in run if saved["run"][name] != run[name]}
+        differing = {name: (saved["run"].get(name), run[name]) for name in run if saved["run"].get(name) != run[name]}
         shapes = {name: list(tensor.shape) for name, tensor in saved["model"].items()}
     except Exception as error:
         raise CheckpointError(f"{path} cannot be read as a checkpoint of fit ({error}). {mend}") from error
@@ -265,11 +386,22 @@ def _write_whole(path: Path, content: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     partial = path.with_name(path.name + ".partial")
-    with open(partial, "wb") as file:
-        file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            file.write(buffer.getbuffer())
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        kept = f" {path} still holds what was saved before: call fit again, and it goes on from there."
+        raise OSError(
+            error.errno,
+            f"the checkpoint {path} cannot be written ({error.strerror or error}; it takes"
+            f" {buffer.getbuffer().nbytes / 1e6:.1f} MB). Make room, or name a file in an existing folder that can"
+            f" be written.{kept if os.path.isfile(path) else ''}",
+        ) from error
 
 
 def _progress_bar(total: int, done: int, shown: bool) -> tqdm[Any]:

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import re
+import resource
 import socket
 import struct
 import sys
@@ -484,6 +485,34 @@ def test_a_folder_without_permission(
         load_mnist("train", source="download", folder=tmp_path)
     assert str(tmp_path) in str(caught.value) and "SNN_DATA_DIR" in str(caught.value)
     assert contents(tmp_path) == {}
+
+
+@pytest.mark.parametrize("source", ["download", "auto"])
+def test_a_disk_that_is_full(
+    serve: Callable[..., Server],
+    tmp_path: Path,
+    source: str,
+    quick_subset: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The system itself refuses in the middle of a file: no mirror is blamed, and no part of a file is left."""
+    servers = [serve("good"), serve("good")]
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, before[1]))
+    try:
+        if source == "download":
+            with pytest.raises(DataError, match=r"cannot be written .*Set SNN_DATA_DIR .* room") as caught:
+                load_mnist("train", source=source, folder=tmp_path)
+            said = str(caught.value)
+        else:
+            assert load_mnist("train", source=source, folder=tmp_path).source == "subset"
+            said = ""
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    said += capsys.readouterr().out
+    assert str(tmp_path / "MNIST" / "raw") in said and "answered" not in said
+    assert contents(tmp_path) == {} and servers[1].asked == []
+    assert load_mnist("train", source="download", folder=tmp_path).source == "download"
 
 
 # --- (c) the subset ------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import math
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -133,6 +135,50 @@ def test_the_defaults_are_the_articles_schedule() -> None:
     history = fit(by_fit, data, device="cpu", progress=False)
     assert history.batches_per_epoch == 3
     assert history.loss == pytest.approx(losses, rel=1e-5)
+
+
+def train_in_parts(model: nn.Module, data: TensorDataset, parts: int, batch_size: int) -> list[float]:
+    """Each batch in parts, each with its own random numbers; one gradient: of the mean over the batch."""
+    images, labels = data.tensors
+    order, flicker = seeded(7), [seeded(7 + 1_000_003 * part) for part in range(parts)]
+    losses = []
+    for rate in RATES:
+        sgd = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.5)
+        for chosen in torch.randperm(len(labels), generator=order).split(batch_size):
+            # As even as can be, the first ones longer by one.
+            sizes = [len(chosen) // parts + (part < len(chosen) % parts) for part in range(parts)]
+            answers = [model(images[mine], generator=g) for mine, g in zip(chosen.split(sizes), flicker) if len(mine)]
+            loss = -torch.cat(answers)[range(len(chosen)), labels[chosen]].mean()
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+            losses.append(loss.item())
+    return losses
+
+
+@each_model
+@pytest.mark.parametrize(("parts", "batch_size"), [(2, 4), (3, 8), (4, 3), (5, 13)])
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(
+    make: Callable[..., Any], parts: int, batch_size: int, device: torch.device
+) -> None:
+    """Also where the parts differ in size, and where some of them are empty."""
+    data = patterns()
+    by_hand, by_fit = make().train(), make()
+    losses = train_in_parts(by_hand, data, parts, batch_size)
+    history = fit(by_fit, data, **SETTINGS | {"parts": parts, "batch_size": batch_size})
+    assert history.loss == pytest.approx(losses, rel=1e-5)
+    for ours, theirs in zip(by_fit.parameters(), by_hand.parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    fit(make(), data, **SETTINGS | {"parts": parts, "batch_size": batch_size, "device": device})
+
+
+def test_without_random_numbers_parts_change_nothing() -> None:
+    models = [MLP((16, 12, 3), generator=seeded(0)) for _ in range(2)]
+    whole, parted = (fit(model, patterns(), **SETTINGS | {"parts": parts}) for model, parts in zip(models, (1, 3)))
+    assert parted.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert parted.accuracy == pytest.approx(whole.accuracy)
+    for one, other in zip(*(model.parameters() for model in models)):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 @each_model
@@ -273,6 +319,7 @@ def test_evaluate_repeats_itself(device: torch.device) -> None:
     [
         ({"batch_size": 0}, ["batch_size", "0", "1 or more"]),
         ({"checkpoint_every": 0}, ["checkpoint_every", "0", "1 or more"]),
+        ({"parts": 0}, ["parts", "0", "1 or more"]),
         ({"learning_rates": ()}, ["learning_rates", "empty"]),
     ],
 )
@@ -417,6 +464,49 @@ def test_a_checkpoint_changes_nothing(make: Callable[..., Any], tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["run.pt"]
 
 
+def test_another_test_set_of_the_same_size_is_another_run(tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    fit(spiking(), patterns(), checkpoint=path, test_dataset=patterns(9, 1), **SETTINGS)
+    with pytest.raises(CheckpointError, match=r"another run .test data"):
+        fit(spiking(), patterns(), checkpoint=path, test_dataset=patterns(9, 2), **SETTINGS)
+
+
+def test_a_checkpoint_from_before_its_latest_entries_is_refused_in_words(half_way: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    saved = torch.load(io.BytesIO(half_way), weights_only=True)
+    del saved["run"]["parts"]
+    torch.save(saved, path)
+    with pytest.raises(CheckpointError, match=r"another run .parts: None there, 1 here"):
+        fit(spiking(), patterns(), checkpoint=path, **SETTINGS)
+
+
+def test_it_says_in_words_that_it_goes_on(half_way: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run.pt"
+    path.write_bytes(half_way)
+    # Cut in the fourth batch of the second epoch, after the last write two batches into it: 7 + 2.
+    for told in ("holds 9 of 21 batches: training goes on", "the whole training, 21 batches: there is nothing left"):
+        fit(spiking(), patterns(), checkpoint=path, **SETTINGS | {"progress": True})
+        captured = capsys.readouterr()
+        assert str(path) in captured.out and told in captured.out and captured.err == ""
+    fit(spiking(), patterns(), checkpoint=path, **SETTINGS)
+    fit(spiking(), patterns(), checkpoint=tmp_path / "new.pt", **SETTINGS | {"progress": True})
+    assert "batches:" not in capsys.readouterr().out, "nothing is said where nothing is taken up"
+
+
+@each_model
+def test_resuming_in_parts_ends_the_same(make: Callable[..., Any], tmp_path: Path) -> None:
+    settings = SETTINGS | {"parts": 3, "checkpoint_every": 2}
+    whole = make()
+    history = fit(whole, patterns(), **settings)
+    for n_calls in (0, 1, 8, 40):  # three calls a batch
+        path = tmp_path / f"{n_calls}.pt"
+        with pytest.raises(PowerCut):
+            fit(cut_after(make(), n_calls), patterns(), checkpoint=path, **settings)
+        resumed = make(seed=100)
+        assert fit(resumed, patterns(), checkpoint=path, **settings).loss == history.loss
+        assert same_weights(resumed, whole)
+
+
 @each_model
 @pytest.mark.parametrize("checkpoint_every", [1, 3, 1000])
 def test_resuming_after_any_batch_ends_the_same(
@@ -556,6 +646,9 @@ def test_a_changed_byte_is_never_taken_for_training(half_way: bytes, tmp_path: P
         ({"momentum": 0.9}, ["momentum: 0.5 there, 0.9 here"]),
         ({"weight_decay": 0.01, "seed": 1}, ["weight_decay: 0.0 there, 0.01 here", "seed: 7 there, 1 here"]),
         ({"dataset": patterns(25)}, ["n_examples: 26 there, 25 here"]),
+        ({"dataset": patterns(26, seed=1)}, ["training data"]),
+        ({"dataset": TensorDataset(patterns().tensors[0], 2 - patterns().tensors[1])}, ["training data"]),
+        ({"parts": 2}, ["parts: 1 there, 2 here"]),
         ({"test_dataset": patterns(9)}, ["tested after each epoch: False there, True here"]),
         ({"model": SpikingNet(5, sizes=(16, 11, 3), threshold=0.2)}, ["shapes", "[12, 16]", "[11, 16]"]),
         ({"model": SpikingNet(6, sizes=(16, 12, 3), threshold=0.2)}, ["network", "n_steps=5", "n_steps=6"]),
@@ -593,9 +686,47 @@ def test_another_devices_checkpoint_is_refused(half_way: bytes, tmp_path: Path) 
 def test_an_unwritable_place_is_told_before_any_training(place: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("not a folder")
     model = cut_after(spiking(), 0)  # fails if it is called at all
-    with pytest.raises(OSError, match=r"run\.pt"):
+    with pytest.raises(OSError, match=r"run\.pt cannot be written .* name a file in an existing folder"):
         fit(model, patterns(), checkpoint=tmp_path / place, **SETTINGS)
     assert same_weights(model, spiking())
+
+
+def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, mode: str) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(training, "open", refuse, raising=False)
+    with pytest.raises(PermissionError, match=r"run\.pt cannot be written .Permission denied.* name a file"):
+        fit(cut_after(spiking(), 0), patterns(), checkpoint=tmp_path / "run.pt", **SETTINGS)
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextlib.contextmanager
+def no_file_beyond(n_bytes: int) -> Iterator[None]:
+    """The kernel itself refuses what would make a file longer, in the midst of writing it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_write_that_the_system_cuts_short(half_way: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "run.pt"
+    with no_file_beyond(len(half_way) // 2), pytest.raises(OSError, match=r"cannot be written .*Make room") as caught:
+        fit(cut_after(spiking(), 0), patterns(), checkpoint=path, **SETTINGS)
+    assert "goes on from there" not in str(caught.value), "there is nothing yet to go on from"
+    assert list(tmp_path.iterdir()) == []
+    path.write_bytes(half_way)
+    with no_file_beyond(len(half_way) // 2), pytest.raises(OSError, match=r"run\.pt still holds .* goes on from there"):
+        fit(spiking(), patterns(), checkpoint=path, **SETTINGS)
+    assert path.read_bytes() == half_way
+    assert [entry.name for entry in tmp_path.iterdir()] == ["run.pt"]
+    whole, resumed = spiking(), spiking(seed=100)
+    fit(whole, patterns(), **SETTINGS)
+    fit(resumed, patterns(), checkpoint=path, **SETTINGS)
+    assert same_weights(resumed, whole)
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
