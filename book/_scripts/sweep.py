@@ -75,11 +75,11 @@ def run_one(
     if row.exists():
         return row
     source, measured = folder / f"{key}.source.ipynb", folder / f"{key}.measured"
-    changed: Any = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
+    changed: Any = nbformat.read(notebook, as_version=4)
     wanted = ", ".join(f"{name!r}: {expression}" for name, expression in collect.items())
     last = f"import json\nwith open({str(measured)!r}, 'w') as file:\n    json.dump({{{wanted}}}, file)"
-    changed.cells.append(nbformat.v4.new_code_cell(last))  # type: ignore[no-untyped-call]
-    nbformat.write(changed, source)  # type: ignore[no-untyped-call]
+    changed.cells.append(nbformat.v4.new_code_cell(last))
+    nbformat.write(changed, source)
     given = folder / f"{key}.yaml"
     given.write_text(yaml.safe_dump(parameters), encoding="utf-8")
     command = [sys.executable, "-m", "papermill", str(source), str(executed), "--no-progress-bar", "-f", str(given)]
