@@ -6,12 +6,15 @@ BIN := .venv/bin
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test serve results bench address clean
+.PHONY: help book test serve workshop kit times results bench address clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
 	@echo "make test     check everything; make test FRESH=1 repeats what has passed before"
 	@echo "make serve    show the pages at http://localhost:8000"
+	@echo "make workshop students' and instructors' copies, and slides, into _build/workshop"
+	@echo "make kit      all that a room with no network needs, as one .zip in _build/kit"
+	@echo "make times    time every notebook (minutes, with the cores to itself) into book/results"
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
 	@echo "make address URL=https://github.com/you/your-fork   point every link at another repository"
@@ -26,6 +29,15 @@ test: .venv/installed
 serve: book
 	@echo "The pages are at http://localhost:8000 (stop with Ctrl-C)"
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+workshop: .venv/installed
+	$(BIN)/python book/_scripts/make_workshop.py $(ARGS)
+
+kit: book
+	$(BIN)/python book/_scripts/make_kit.py $(ARGS)
+
+times: .venv/installed
+	$(BIN)/python book/_scripts/make_times.py $(ARGS)
 
 results: .venv/installed
 	$(BIN)/python book/_scripts/make_results.py $(ARGS)
