@@ -95,6 +95,8 @@ def exercises(notebook: Any) -> list[Exercise]:
                 " 'exercise', then one tagged 'solution', then one tagged 'check'"
             )
         task = where - 1
+        while notebook.cells[task].id.startswith("note-"):  # an instructors' copy
+            task -= 1
         heading = HEADING.findall(notebook.cells[task].source)
         if notebook.cells[task].cell_type != "markdown" or len(heading) != 1:
             raise WorkshopError(
