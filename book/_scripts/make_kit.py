@@ -68,8 +68,8 @@ the key S opens the speaker's notes.
 ## One server for all
 
 On a JupyterHub do the same once, as the administrator, in the environment that the hub's kernels use; set
-`SNN_DATA_DIR` and `SNN_OFFLINE=1` in the kernels' environment; and copy `workshop/students` into each home. A notebook
-needs about one GB of memory, so 30 learners need about 30 GB.
+`SNN_DATA_DIR` and `SNN_OFFLINE=1` in the kernels' environment; and copy `workshop/students` into each home.
+How much memory a learner needs stands on the page "For instructors" (`html/book/instructors.html`).
 
 ## Is it whole?
 

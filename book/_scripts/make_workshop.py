@@ -226,19 +226,28 @@ def instructor_copy(notebook: Any, times: dict[str, Any] | None) -> Any:
 # --- running -------------------------------------------------------------------------------------
 
 
+# The system counts in kB, macOS in bytes.
+PEAK = """\
+import resource, sys
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10))
+"""
+
+
 def run(path: Path) -> tuple[Any, dict[str, Any]]:
     """The notebook with its outputs, and how long it took.
 
-    The second holds `total_seconds` by the clock, `cpu_seconds` of all cores together, and `sections`, the seconds
-    of each section's cells.
+    The second holds `total_seconds` by the clock, `cpu_seconds` of all cores together, `memory_mb`, the most that the
+    kernel held at once, and `sections`, the seconds of each section's cells.
     """
     notebook = read(path)
+    notebook.cells.append(nbformat.v4.new_code_cell(PEAK))  # type: ignore[no-untyped-call]
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this environment, whatever others the user has
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
     seconds = time.perf_counter() - started
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    peak = float("".join(output.text for output in notebook.cells.pop().outputs if output.get("name") == "stdout"))
     by_section = {}
     for title, cells in sections(notebook):
         spent = 0.0
@@ -250,7 +259,12 @@ def run(path: Path) -> tuple[Any, dict[str, Any]]:
                 )
                 spent += (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
         by_section[title] = round(spent, 1)
-    return notebook, {"total_seconds": round(seconds, 1), "cpu_seconds": round(cpu, 1), "sections": by_section}
+    return notebook, {
+        "total_seconds": round(seconds, 1),
+        "cpu_seconds": round(cpu, 1),
+        "memory_mb": round(peak),
+        "sections": by_section,
+    }
 
 
 def executed(path: Path) -> Any:
@@ -329,6 +343,8 @@ def slides_of(notebook: Any, page: str) -> list[Slide]:
     waiting: list[tuple[Any, float]] = []  # text that stays with what comes after it
 
     def show(*pieces: tuple[Any, float]) -> None:
+        if not pieces:
+            return
         size = sum(size for _, size in pieces)
         if slides[-1].size + size > ROOM and slides[-1].size > 1:
             slides.append(Slide("#### " + slides[-1].heading.lstrip("# "), opens=False))
@@ -336,8 +352,7 @@ def slides_of(notebook: Any, page: str) -> list[Slide]:
         slides[-1].size += size
 
     def let_go() -> None:
-        for piece in waiting:
-            show(piece)
+        show(*waiting)
         waiting.clear()
 
     section = ""
@@ -353,13 +368,16 @@ def slides_of(notebook: Any, page: str) -> list[Slide]:
                     slides.append(Slide(title, opens=not title.startswith("###")))
                 blocks, told = ([body], "") if title.startswith("### Exercise") else _shown_and_told(body)
                 for block in blocks:
-                    let_go()
+                    if not (waiting and waiting[-1][0].source.endswith(":")):
+                        let_go()
                     new = nbformat.v4.new_markdown_cell(block)  # type: ignore[no-untyped-call]
                     waiting.append((new, _lines_of(block)))
                 if told:
                     slides[-1].told.append(told)
         elif not any(has_tag(cell, tag) for tag in SKIPPED):
             for piece in _code_pieces(cell, page):
+                if sum(size for _, size in waiting) + piece[1] > ROOM:
+                    let_go()
                 show(*waiting, piece)
                 waiting.clear()
     let_go()
@@ -471,7 +489,8 @@ def slides_html(notebook: Any, page: str) -> str:
                 output.metadata["alt"] = alt
     slides.metadata["title"] = title
     html, _ = exporter.from_notebook_node(slides)
-    return str(html)
+    # Other chapters are pages here, not notebooks.
+    return re.sub(r'href="(\w+)\.ipynb(#[^"]*)?"', rf'href="{page.rpartition("/")[0]}/\1.html\2"', str(html))
 
 
 def copy_assets(folder: Path) -> None:
