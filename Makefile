@@ -6,13 +6,16 @@ BIN := .venv/bin
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test pdf serve results sweep bench address clean
+.PHONY: help book test pdf serve workshop kit times results sweep bench address clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
 	@echo "make test     check everything; make test FRESH=1 repeats what has passed before"
 	@echo "make serve    show the pages at http://localhost:8000"
 	@echo "make pdf      print the pages into one PDF in _build (needs Chromium)"
+	@echo "make workshop students' and instructors' copies, and slides, into _build/workshop"
+	@echo "make kit      all that a room with no network needs, as one .zip in _build/kit"
+	@echo "make times    time every notebook (minutes, with the cores to itself) into book/results"
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/sweep.py"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
@@ -31,6 +34,15 @@ pdf: book
 serve: book
 	@echo "The pages are at http://localhost:8000 (stop with Ctrl-C)"
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
+
+workshop: .venv/installed
+	$(BIN)/python book/_scripts/make_workshop.py $(ARGS)
+
+kit: book
+	$(BIN)/python book/_scripts/make_kit.py $(ARGS)
+
+times: .venv/installed
+	$(BIN)/python book/_scripts/make_times.py $(ARGS)
 
 results: .venv/installed
 	$(BIN)/python book/_scripts/make_results.py $(ARGS)

@@ -1,0 +1,52 @@
+"""Time each notebook at its defaults, into book/results/notebook_times.json; `make times` calls this.
+
+    python book/_scripts/make_times.py [NAME ...]
+
+Runs every notebook, one after the other, or those named, and keeps the other rows. Run it on a
+machine with nothing else to do: the seconds by the clock are those of a reader who waits.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+from make_workshop import BOOK, keep, notebooks, outputs_of, run
+
+from snn_helpers.experiments import provenance
+
+RECORD = BOOK / "results" / "notebook_times.json"
+
+
+def write(rows: list[dict[str, Any]]) -> None:
+    """Replace the record as a whole."""
+    order = [path.stem for path in notebooks()]
+    rows = sorted(
+        (row for row in rows if row["settings"]["notebook"] in order),
+        key=lambda row: order.index(row["settings"]["notebook"]),
+    )
+    told = provenance("Seconds that each notebook runs at its defaults, from a new kernel to the last cell")
+    partial = RECORD.with_name(RECORD.name + ".partial")
+    partial.write_text(json.dumps({"provenance": told, "trials": rows}, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    os.replace(partial, RECORD)
+
+
+def main(names: list[str]) -> None:
+    paths = {path.stem: path for path in notebooks()}
+    unknown = sorted(set(names) - set(paths))
+    if unknown:
+        sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(paths)}")
+    for name in names or paths:
+        rows = json.loads(RECORD.read_text(encoding="utf-8"))["trials"] if RECORD.exists() else []
+        load = os.getloadavg()[0]
+        notebook, times = run(paths[name])
+        row = {"settings": {"notebook": name, "seed": 0}, **times, "cores": os.cpu_count(), "load": round(load, 1)}
+        write([row for row in rows if row["settings"]["notebook"] != name] + [row])
+        keep(notebook, outputs_of(paths[name]))  # `make workshop` takes its slides' figures from there
+        print(f"{name}: {times['total_seconds']} s, {times['cpu_seconds']} s of computing, load {load:.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
