@@ -109,6 +109,19 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         ],
         3: [("late_credit = -1.0", "something positive"), ("late_credit = 1 / 1.6**2", "the charge lasts")],
     },
+    "11_contrastive_divergence": {
+        1: [("both_on = 7.4", "no probability"), ("both_on = 1 / (1 + math.exp(-2))", "given that the other is on")],
+        2: [
+            (
+                "def share_uncorrected(potential, rest):\n    return 1 / (1 + math.exp(-potential))",
+                "that is the corrected neuron",
+            )
+        ],
+        3: [
+            ("visible_asymmetry = joint_asymmetry = 1.0", "is reversible: did you"),
+            ("visible_asymmetry = joint_asymmetry = 0.0", "is not reversible"),
+        ],
+    },
 }
 
 
