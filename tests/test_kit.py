@@ -124,7 +124,7 @@ def test_a_kit_for_students_holds_no_solution(no_mnist: None, workshop: Path, tm
     for path in kit.rglob("*.ipynb"):
         assert not code_cells(read(path), "solution")
     told = (kit / "README.md").read_text()
-    assert "instructors" not in told
+    assert "`workshop/instructors`" not in told and "`notebooks`" not in told
     # A whole kit has them.
     chapter = read(workshop / "instructors" / "01_neuron_dynamics.ipynb")
     assert len(code_cells(chapter, "solution")) == len(exercises(chapter)) >= 3
@@ -185,3 +185,27 @@ def test_a_failing_pip_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         make_kit._pip("download", "--dest", str(tmp_path), "no-such-package==1.0")
     with pytest.raises(make_kit.KitError, match=r"not in requirements\.txt"):
         make_kit.pinned("no-such-package")
+
+
+def test_with_wheels_the_readme_installs_all_of_them_from_the_kit(
+    no_mnist: None, workshop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, ...]] = []
+    real = make_kit._pip
+
+    def only_the_own_wheel(*arguments: str) -> None:
+        asked.append(arguments)
+        if arguments[0] == "wheel":
+            real(*arguments)
+
+    monkeypatch.setattr(make_kit, "_pip", only_the_own_wheel)
+    kit = tmp_path / "kit"
+    kit.mkdir()
+    options = ["--platform", "win_amd64", "--only-binary=:all:"]
+    make_kit.gather(kit, wheels=True, students=True, html=tmp_path, pip_options=options)
+    (download,) = [arguments for arguments in asked if arguments[0] == "download"]
+    assert "-r" in download and list(download[-3:]) == options and str(kit / "wheels") in download
+    told = (kit / "README.md").read_text()
+    commands = [line for line in told.splitlines() if "pip install" in line]
+    assert len(commands) == 2 and all("--no-index --find-links wheels" in command for command in commands)
+    assert "packed without" not in told and "whose wheel is in `wheels`" in told

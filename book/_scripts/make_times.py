@@ -13,8 +13,9 @@ import os
 import sys
 from typing import Any
 
-from make_workshop import BOOK, keep, notebooks, outputs_of, run
+from make_workshop import BOOK, keep, notebooks, outputs_of, run, section_minutes
 
+from snn_helpers import load_mnist
 from snn_helpers.experiments import provenance
 
 RECORD = BOOK / "results" / "notebook_times.json"
@@ -27,9 +28,10 @@ def write(rows: list[dict[str, Any]]) -> None:
         (row for row in rows if row["settings"]["notebook"] in order),
         key=lambda row: order.index(row["settings"]["notebook"]),
     )
+    digits = len(load_mnist("train")) + len(load_mnist("test"))
     told = provenance("Seconds that each notebook runs at its defaults, from a new kernel to the last cell")
     partial = RECORD.with_name(RECORD.name + ".partial")
-    partial.write_text(json.dumps({"provenance": told, "trials": rows}, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    partial.write_text(json.dumps({"provenance": told, "digits": digits, "trials": rows}, indent=1) + "\n", "utf-8")
     os.replace(partial, RECORD)
 
 
@@ -42,7 +44,16 @@ def main(names: list[str]) -> None:
         rows = json.loads(RECORD.read_text(encoding="utf-8"))["trials"] if RECORD.exists() else []
         load = os.getloadavg()[0]
         notebook, times = run(paths[name])
-        row = {"settings": {"notebook": name, "seed": 0}, **times, "cores": os.cpu_count(), "load": round(load, 1)}
+        minutes = section_minutes(notebook)
+        of_exercises = minutes.pop("Exercises", 0)
+        row = {
+            "settings": {"notebook": name, "seed": 0},
+            **times,
+            "cores": os.cpu_count(),
+            "load": round(load, 1),  # on average in the minute before: of other work
+            "text_minutes": sum(minutes.values()),
+            "exercise_minutes": of_exercises,
+        }
         write([row for row in rows if row["settings"]["notebook"] != name] + [row])
         keep(notebook, outputs_of(paths[name]))  # `make workshop` takes its slides' figures from there
         print(f"{name}: {times['total_seconds']} s, {times['cpu_seconds']} s of computing, load {load:.1f}", flush=True)
