@@ -210,6 +210,53 @@ def test_mending_a_page_twice_changes_nothing(tmp_path: Path) -> None:
     assert page.read_text() == mended
 
 
+def test_every_page_has_a_policy_that_knows_its_own_scripts_only(book: Site) -> None:
+    pages = [path for path in book.folder.rglob("*.html") if "_static" not in path.parts]
+    assert len(pages) > len(PAGES)
+    for path in pages:
+        if path == book.folder / "index.html":  # it only leads on
+            continue
+        (found,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', path.read_text("utf-8"))
+        directives = dict(part.strip().split(" ", 1) for part in found.split(";"))
+        assert directives["default-src"] == "'none'"
+        assert "'unsafe-inline'" not in directives["script-src"] and "'unsafe-eval'" not in directives["script-src"]
+        assert "http" not in found and "*" not in found
+
+
+def test_nothing_that_the_build_has_not_seen_runs_on_a_page(book: Site, browser: Browser) -> None:
+    browser.open(book.url("book/intro.html"))
+    browser.run("document.head.append(Object.assign(document.createElement('script'), {textContent: 'evil = 1'})); 1")
+    browser.run("document.body.insertAdjacentHTML('beforeend', '<img id=worse src=data:, onerror=\"evil = 2\">'); 1")
+    refused = browser.run("fetch('https://example.invalid/').then(() => 'came', (error) => String(error))")
+    assert "TypeError" in refused and not [url for url in browser.requests if "example.invalid" in url]
+    assert browser.run("typeof evil") == "undefined"
+    assert len([fault for fault in browser.faults if "Content Security Policy" in fault]) >= 3
+
+
+def test_search_and_buttons_work_under_the_policy(book: Site, browser: Browser) -> None:
+    browser.open(book.url("search.html?q=flicker"))
+    browser.wait("document.querySelectorAll('#search-results li').length > 2")
+    browser.wait("document.querySelector('#search-results li p.context')")  # found by reading the page itself
+    assert not browser.faults
+    browser.open(book.url("book/intro.html"))
+    before = browser.run("document.documentElement.dataset.mode")
+    browser.run("document.querySelector('.theme-switch-button').click()")
+    assert browser.run("document.documentElement.dataset.mode") != before
+    browser.run("window.print = () => { window.printed = true }")
+    browser.run("document.querySelector('[onclick=\"window.print()\"]').click()")
+    assert browser.run("window.printed")
+    assert not browser.faults
+
+
+def test_a_page_opened_as_a_file_is_whole(book: Site) -> None:
+    """As the build suggests: its own files count as its own there too."""
+    with Browser() as browser:
+        browser.open((book.folder / "book/01_neuron_dynamics.html").as_uri())
+        assert [fault for fault in browser.faults if "another host: file:" not in fault] == []
+        assert browser.run("document.querySelectorAll('.snn').length") >= 1
+        assert browser.run("document.querySelectorAll('mjx-container').length") > 0
+
+
 # --- explorers: on the book's pages, and one of each kind on a page of its own --------------------
 
 CELLS = """\

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import json
 import re
 import subprocess
@@ -87,6 +89,65 @@ def test_requirements_are_pinned_exactly() -> None:
     floors = {re.split("[<>=]", dependency)[0] for dependency in project["dependencies"]}
     assert given | floors <= pinned
     assert all(">=" in dependency for dependency in project["dependencies"]), "floors only, so that Colab's torch stays"
+
+
+def python_sources() -> list[tuple[str, str]]:
+    """Name and text of all Python of the repository: modules, and the code cells of notebooks."""
+    sources = []
+    for path in tracked():
+        if path.suffix == ".py":
+            sources.append((path.name, path.read_text("utf-8")))
+        elif path.suffix == ".ipynb":
+            for cell in json.loads(path.read_text("utf-8"))["cells"]:
+                if cell["cell_type"] == "code":
+                    sources.append((path.name, "".join(cell["source"])))
+    return sources
+
+
+def unsafe_loads(text: str) -> list[str]:
+    """Calls that may run code out of a data file; programs that are written down in strings included."""
+    found = []
+    without_magics = re.sub(r"^(\s*)[%!].*$", r"\1pass", text, flags=re.M)
+    for node in ast.walk(ast.parse(without_magics)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\nimport " in node.value:
+            with contextlib.suppress(SyntaxError):  # no program after all
+                found += unsafe_loads(node.value)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+            found += [name for name in modules if name.split(".")[0] in {"pickle", "dill", "joblib", "shelve"}]
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if called == "torch.load" and given.get("weights_only") != "True":
+                found.append(ast.unparse(node))
+            if called in {"np.load", "numpy.load"} and "allow_pickle" in given:
+                found.append(ast.unparse(node))
+            if called in {"yaml.load", "yaml.unsafe_load", "torch.hub.load", "eval", "exec"}:
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_no_data_file_is_loaded_in_a_way_that_could_run_code() -> None:
+    sources = python_sources()
+    assert sum("torch.load" in text for _, text in sources) >= 5, "or this test looks at the wrong place"
+    for name, text in sources:
+        assert not unsafe_loads(text), f"{name}: {unsafe_loads(text)}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["torch.load(path)", "torch.load(path, weights_only=False)", "import pickle", "from joblib import load", "eval(x)",
+     "yaml.load(f)", "np.load(f, allow_pickle=True)", "program = '''\nimport torch\ntorch.load(path)\n'''"],
+)  # fmt: skip
+def test_unsafe_loads_are_found(text: str) -> None:
+    assert unsafe_loads(text)
+
+
+def test_no_file_holds_a_secret() -> None:
+    shapes = r"AKIA[0-9A-Z]{16}|gh[pousr]_\w{36}|github_pat_\w{40}|hf_[A-Za-z]{30}|-----BEGIN [A-Z ]*PRIVATE KEY"
+    for path in tracked():
+        found = re.search(shapes.encode(), path.read_bytes())
+        assert not found, f"{path}: {found.group(0)[:12] if found else b''!r}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "book" / "results").glob("*.json")), ids=lambda path: path.stem)

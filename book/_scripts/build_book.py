@@ -8,6 +8,7 @@ good: the next one then makes all pages again.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import html
 import os
@@ -65,16 +66,53 @@ LEFT_BEHIND = (
 )
 
 
+# What a page may load and run: the site's own files, and of scripts in the page those that the build has seen.
+# Explorers make modules of their text (blob:); styles stand in the pages all over, where drawings are.
+POLICY = (
+    "default-src 'none'; script-src 'self'{blob}{hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'"
+)
+POLICY_TAG = r'\n?<meta http-equiv="Content-Security-Policy"[^>]*>'
+SCRIPT = re.compile(r"<script\b([^>]*)>(.*?)</script>", re.S)
+
+
+def hashed(script: str) -> str:
+    digest = hashlib.sha256(script.replace("\r\n", "\n").encode()).digest()
+    return f" 'sha256-{base64.b64encode(digest).decode()}'"
+
+
+def handlers(page: str) -> set[str]:
+    """What stands in the page's attributes such as onclick."""
+    return {html.unescape(text) for text in re.findall(r'<[a-z][^>]*\son[a-z]+="([^"]*)"', page)}
+
+
+def policy(page: str, allowed: set[str]) -> str:
+    """The page's content security policy, which knows its inline scripts and the `allowed` handlers by their hashes."""
+    data = r'src=|type="(?!text/javascript|module)'  # from a file; or of a type that is no kind of JavaScript
+    inline = {hashed(text) for attributes, text in SCRIPT.findall(page) if not re.search(data, attributes)}
+    hashes = "".join(sorted(inline))
+    if allowed:
+        hashes += " 'unsafe-hashes'" + "".join(sorted(map(hashed, allowed)))
+    return POLICY.format(blob=" blob:" if WIDGET_VIEW in page else "", hashes=hashes)
+
+
 def mend_pages(pages: Path) -> None:
-    """Mend in each page what its theme does wrong; a mended page stays as it is."""
-    for page in pages.rglob("*.html"):
-        text = mended = page.read_text(encoding="utf-8")
+    """Mend in each page what its theme does wrong, and give it its policy; a mended page stays as it is."""
+    texts = {page: page.read_text(encoding="utf-8") for page in pages.rglob("*.html")}
+    all_mended = {}
+    for page, mended in texts.items():
         for pattern, replacement in MENDS:
             mended = re.sub(pattern, replacement, mended)
         if WIDGET_VIEW not in mended:
             for pattern in LEFT_BEHIND:
                 mended = re.sub(pattern, "", mended, flags=re.S)
-        if mended != text:
+        all_mended[page] = re.sub(POLICY_TAG, "", mended)
+    # The search reads the other pages, so it meets their handlers too.
+    allowed = set().union(*map(handlers, all_mended.values()))
+    for page, mended in all_mended.items():
+        tag = f'<meta http-equiv="Content-Security-Policy" content="{policy(mended, allowed)}">'
+        mended = re.sub(r"(<meta charset[^>]*>)", rf"\1\n{tag}", mended, count=1)
+        if mended != texts[page]:
             page.write_text(mended, encoding="utf-8")
 
 
