@@ -140,12 +140,6 @@ def _note(name: str, text: str) -> Any:
 # --- the instructors' copy -----------------------------------------------------------------------
 
 
-def stated_minutes(notebook: Any) -> int | None:
-    """How many minutes of reading and work the opening cell promises; None where it does not say."""
-    found = re.search(r"\*\*It takes\*\* about (\d+) minutes", notebook.cells[0].source)
-    return int(found.group(1)) if found else None
-
-
 def sections(notebook: Any) -> list[tuple[str, range]]:
     """The `## ` sections: title and cells. What stands before the first one is called "Opening"."""
     starts, titles = [0], ["Opening"]
