@@ -23,6 +23,7 @@ from snn_helpers.experiments_after_spike import VARIANTS, after_spike_trial
 from snn_helpers.experiments_boltzmann import ARMS, digits_trial
 from snn_helpers.experiments_depth import REPAIRS, depth_trial
 from snn_helpers.experiments_plasticity import online_trial, plasticity_trial
+from snn_helpers.experiments_recurrence import MEMORIES, memory_trial, rhythm_trial
 from snn_helpers.experiments_surrogates import surrogate_trial
 from snn_helpers.surrogates import SHAPES
 
@@ -172,6 +173,17 @@ def tuned_surrogate_trials() -> list[dict[str, Any]]:
         best = max(held_out, key=lambda rate: sum(held_out[rate]) / len(held_out[rate]))
         trials += [{"network": network, "seed": seed, "learning_rate": best, **settings} for seed in range(5)]
     return trials
+
+
+def rhythm(**settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    few = TensorDataset(*(part[:5000] for part in train.tensors))
+    return rhythm_trial(train=few, test=test, **settings)
+
+
+def memory(**settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    return memory_trial(train=train, test=test, **settings)
 
 
 def boltzmann_held_out(**settings: Any) -> dict[str, Any]:
@@ -398,6 +410,28 @@ RECORDS: dict[str, tuple[str, Any, Any]] = {
             {"network": "binary", "seed": seed, "learning_rate": 0.005, **BINARY, **changed}
             for seed in range(3)
             for changed in ({"n_steps": 8}, {"reset": "zero"})
+        ],
+    ),
+    "10_rhythms": (
+        "784-100-10, as drawn and after three epochs on 5,000 training images: the rhythm of each layer's population"
+        " over 1,024 steps, after a burn-in of 128, beside 99 shuffles",
+        rhythm,
+        [{"reset": reset, "seed": seed} for seed in range(5) for reset in ("scale", "discharge")],
+    ),
+    "10_memory": (
+        "49-64-2 on a delayed match of two digits, 15 epochs of Adam on 4,000 pairs, at one learning rate for all:"
+        " layers with and without feedback, for each gap",
+        memory,
+        [
+            {"network": network, "seed": seed, "gap": gap}
+            for seed in range(5)
+            for network in MEMORIES
+            for gap in ((0, 4, 8, 12, 24) if network != "cut feedback" else (12,))
+        ]
+        + [
+            {"network": network, "seed": seed, "gap": 12, "reset": "discharge"}
+            for seed in range(5)
+            for network in ("feedforward", "feedback", "delayed feedback")
         ],
     ),
     "11_tuning": (
