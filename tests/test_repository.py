@@ -137,7 +137,7 @@ def test_no_data_file_is_loaded_in_a_way_that_could_run_code() -> None:
 @pytest.mark.parametrize(
     "text",
     ["torch.load(path)", "torch.load(path, weights_only=False)", "import pickle", "from joblib import load", "eval(x)",
-     "yaml.load(f)", "np.load(f, allow_pickle=True)", "program = '''\nimport torch\ntorch.load(path)\n'''"],
+     "yaml.load(f)", "np.load(f, allow_pickle=True)", "program = '''\nimport" + " torch\ntorch.load(path)\n'''"],
 )  # fmt: skip
 def test_unsafe_loads_are_found(text: str) -> None:
     assert unsafe_loads(text)
