@@ -334,7 +334,8 @@ def slides_of(notebook: Any, page: str) -> list[Slide]:
 
     Each heading opens a slide, and goes on to a further one when it is full. Formulas, lists, tables and quotations
     stay in sight; of prose only its first sentence does, and all of it goes to the speaker's notes. Code that defines
-    or prints is shown if it is short, and so is each figure. Exercises come without blank, solution and check.
+    or prints is shown if it is short, and so is each figure. What comes before the first section prepares a run, and
+    stays away; exercises come without blank, solution and check.
     """
     slides: list[Slide] = []
     waiting: list[tuple[Any, float]] = []  # text that stays with what comes after it
@@ -371,7 +372,7 @@ def slides_of(notebook: Any, page: str) -> list[Slide]:
                     waiting.append((new, _lines_of(block)))
                 if told:
                     slides[-1].told.append(told)
-        elif not any(has_tag(cell, tag) for tag in SKIPPED):
+        elif section.startswith("## ") and not any(has_tag(cell, tag) for tag in SKIPPED):
             for piece in _code_pieces(cell, page):
                 if sum(size for _, size in waiting) + piece[1] > ROOM:
                     let_go()
