@@ -109,6 +109,19 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         ],
         3: [("late_credit = -1.0", "something positive"), ("late_credit = 1 / 1.6**2", "the charge lasts")],
     },
+    "10_rhythms_and_recurrence": {
+        1: [("my_penalty = 0.5", "raise it"), ("my_penalty = 9.0", "lower it")],
+        2: [
+            (
+                "def signed_synchrony(spikes, signs):\n    return torch.from_numpy(measure_synchrony(spikes)[1])",
+                "should be 4",
+            )
+        ],
+        3: [
+            ("def turns(gap, delay):\n    return 1", "17 to 21"),
+            ("def turns(gap, delay):\n    return -(-(gap + 1) // delay)", "check gap|that is None"),
+        ],
+    },
     "11_contrastive_divergence": {
         1: [("both_on = 7.4", "no probability"), ("both_on = 1 / (1 + math.exp(-2))", "given that the other is on")],
         2: [
