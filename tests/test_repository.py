@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_scripts"))
 
 from address import badges, change_address, current_address, pages_address, setup_cell  # noqa: E402
+from lock import read_pins  # noqa: E402
 
 
 def tracked() -> list[Path]:
@@ -148,6 +149,18 @@ def test_no_file_holds_a_secret() -> None:
     for path in tracked():
         found = re.search(shapes.encode(), path.read_bytes())
         assert not found, f"{path}: {found.group(0)[:12] if found else b''!r}"
+
+
+def test_the_hashed_requirements_are_the_same_pins_and_each_has_a_hash() -> None:
+    text = (ROOT / "requirements-hashed.txt").read_text()
+    entries = re.findall(
+        r"^([\w.-]+==[\w.]+)(?: ; ([^\n]*?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M
+    )
+    assert sum(len(entry.splitlines()) + 1 for *_, entry in entries) == len(text.splitlines()) - 1, "a line is no entry"
+    everywhere = read_pins("\n".join(pin for pin, marker, _ in entries if not marker))
+    assert everywhere == read_pins((ROOT / "requirements.txt").read_text()), "run book/_scripts/lock.py"
+    for workflow in ("test", "pages"):
+        assert "REQUIREMENTS=requirements-hashed.txt" in (ROOT / ".github/workflows" / f"{workflow}.yml").read_text()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "book" / "results").glob("*.json")), ids=lambda path: path.stem)
