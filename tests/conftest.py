@@ -9,12 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-os.environ.setdefault("MPLBACKEND", "Agg")  # before anything imports matplotlib: tests open no window
-
+import matplotlib
 import pytest
 import torch
 from filelock import FileLock
 
+# Tests open no window. Not by the variable MPLBACKEND: kernels would inherit it, and their notebooks show no figure.
+matplotlib.use("Agg")
 ROOT = Path(__file__).resolve().parents[1]
 
 

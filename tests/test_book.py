@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "book" / "_scripts"))
 
 import build_book  # noqa: E402
 from address import pages_address  # noqa: E402
-from test_notebooks import NOTEBOOKS  # noqa: E402
+from test_notebooks import NOTEBOOKS, code_cells, read  # noqa: E402
 
 
 class Page(HTMLParser):
@@ -52,6 +52,10 @@ def test_the_book_builds_from_clean_and_its_pages_are_whole(built_pages: Callabl
     pages = built_pages() / "book"
     for notebook in NOTEBOOKS:
         page = Page(pages / f"{notebook.stem}.html")
+        drawn = [cell for cell in code_cells(read(notebook)) if "plt.show()" in cell.source]
+        drawn = [cell for cell in drawn if "remove-output" not in cell.metadata.get("tags", [])]
+        shown = [image for image in page.images if "/_images/" in str(image.get("src"))]
+        assert len(shown) >= len(drawn), f"{notebook.stem} shows {len(shown)} figures of {len(drawn)}"
         for image in page.images:
             assert image.get("alt"), f"{notebook.stem}: an image without alt text: {image}"
         outside = [url for url in page.loaded if re.match(r"(https?:)?//", url)]
@@ -85,7 +89,7 @@ def test_back_matter_is_made(built_pages: Callable[[], Path]) -> None:
     assert build_book.machine() in html.unescape(status)
     for notebook in NOTEBOOKS:
         page = (pages / "book" / f"{notebook.stem}.html").read_text(encoding="utf-8")
-        assert notebook.stem in status, f"{notebook.stem} is not on the status page"
+        assert re.search(rf"{notebook.stem}<.*?ran through", status, re.S), f"{notebook.stem} is not on the status page"
         card = re.search(r'property="og:image" content="([^"]+)"', page)
         assert card and (pages / card[1].removeprefix(address)).is_file(), f"{notebook.stem} has no card"
         assert f'href="{address}changes.xml"' in page
