@@ -11,7 +11,10 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pytest
+from PIL import Image
 
 import snn_helpers
 
@@ -93,6 +96,26 @@ def test_back_matter_is_made(built_pages: Callable[[], Path]) -> None:
         card = re.search(r'property="og:image" content="([^"]+)"', page)
         assert card and (pages / card[1].removeprefix(address)).is_file(), f"{notebook.stem} has no card"
         assert f'href="{address}changes.xml"' in page
+
+
+def test_figures_become_smaller_and_stay_the_same(tmp_path: Path) -> None:
+    (tmp_path / "_images").mkdir()
+    path = tmp_path / "_images" / "figure.png"
+    fig, ax = plt.subplots()
+    for k in range(5):
+        ax.plot([0, 1, 2], [k, k + 1, k], linewidth=3)
+    ax.imshow(np.arange(400).reshape(20, 20), extent=(0, 2, 0, 2))
+    fig.savefig(path)
+    plt.close(fig)
+    with Image.open(path) as figure:
+        before, size = np.asarray(figure.convert("RGB")), path.stat().st_size
+    build_book.shrink_figures(tmp_path)
+    with Image.open(path) as figure:
+        after = np.asarray(figure.convert("RGB"))
+    assert np.array_equal(before, after) and path.stat().st_size < size
+    once = path.read_bytes()
+    build_book.shrink_figures(tmp_path)
+    assert path.read_bytes() == once and list(path.parent.iterdir()) == [path]
 
 
 @pytest.fixture

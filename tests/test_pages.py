@@ -183,7 +183,7 @@ def test_pages_are_bound_into_one_pdf(book: Site, tmp_path: Path) -> None:
     assert len(bound.pages) == sheets >= 2
     assert [entry["/Title"] for entry in bound.outline] == ["Bibliography", "Changes"]
     text = " ".join(page.extract_text() for page in bound.pages)
-    assert "newest first" in " ".join(text.split())
+    assert "What is new in each version" in " ".join(text.split())
     before = target.read_bytes()
     with pytest.raises(FileNotFoundError, match="run make book"):
         make_pdf(book.folder, target, ["book/not_there"])

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import io
 import os
 import platform
 import re
@@ -24,6 +25,7 @@ from pathlib import Path
 
 import torch
 from address import pages_address
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[2]
 STRICT = ["-W", "-n", "--keep-going"]  # every warning and every broken reference fails the build
@@ -116,6 +118,18 @@ def mend_pages(pages: Path) -> None:
             page.write_text(mended, encoding="utf-8")
 
 
+def shrink_figures(pages: Path) -> None:
+    """Store each figure in fewer bytes: without an alpha channel that lets nothing through, and well packed."""
+    for path in (pages / "_images").glob("*.png"):
+        with Image.open(path) as figure:
+            if figure.mode == "RGBA" and figure.getchannel("A").getextrema() != (255, 255):
+                continue
+            packed = io.BytesIO()
+            (figure.convert("RGB") if figure.mode == "RGBA" else figure).save(packed, format="PNG", optimize=True)
+        if len(packed.getvalue()) < path.stat().st_size:
+            path.write_bytes(packed.getvalue())
+
+
 def machine() -> str:
     """What the notebooks ran on, in words."""
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU: all on the CPU"
@@ -164,6 +178,7 @@ def write_feed(pages: Path, changelog: str, address: str) -> None:
 def finish_pages(pages: Path, root: Path = ROOT) -> None:
     """What the theme does not make: mended pages, a map of the site, a feed, and what the status page says."""
     mend_pages(pages)
+    shrink_figures(pages)
     address = pages_address(root)
     write_sitemap(pages, address)
     changelog = root / "book" / "changelog.md"
