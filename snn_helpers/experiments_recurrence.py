@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from .encoding import flicker
+from .experiments_surrogates import fit_adam
 from .networks import SpikingNet
 from .neurons import SpikingLayer
 from .recurrence import RecurrentSpikingLayer, SequenceNet, regularity, shift_trains, synchrony
@@ -37,6 +37,8 @@ UNHEARD = (
     "apart_peak",
 )
 N_SHOWINGS = 10
+# A loop multiplies gradients at each turn: now and then one is huge, and without the limit it undoes the training.
+LOOPED: dict[str, Any] = {"batch_size": 100, "longest_gradient": 1.0}  # settings of `fit_adam`
 POOLED = 7  # images of 28 x 28 are averaged to 7 x 7
 
 
@@ -199,41 +201,6 @@ def make_memory(network: str, seed: int, gap: int, shown: int = 5, n_hidden: int
     return SequenceNet(hidden, 2, begin_eval=shown + gap + 2, generator=generator)
 
 
-def fit_clipped(
-    model: nn.Module,
-    dataset: TensorDataset,
-    *,
-    seed: int,
-    learning_rate: float = 0.01,
-    epochs: int = 15,
-    batch_size: int = 100,
-    device: str | torch.device = "auto",
-) -> list[float]:
-    """Train with Adam, as `fit_adam` of chapter 09, with gradients no longer than 1; from chapter 10.
-
-    A loop multiplies gradients at each turn: now and then one is huge, and without the limit it undoes
-    the training. The seed decides the order of the examples. Returns the loss of each batch.
-    """
-    device = pick_device(device)
-    model.to(device).train()
-    frames, labels = as_tensors(dataset, device)
-    generator = torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
-    n_updates = epochs * math.ceil(len(labels) / batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=n_updates)
-    losses = []
-    for _ in range(epochs):
-        for chosen in torch.randperm(len(labels), generator=generator).to(device).split(batch_size):
-            optimizer.zero_grad()
-            loss = F.nll_loss(model(frames[chosen]), labels[chosen])
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            losses.append(loss.item())
-    return losses
-
-
 def memory_trial(
     network: str,
     seed: int,
@@ -259,7 +226,7 @@ def memory_trial(
     seen = match_task(train, n_train, gap, 2 * seed, shown)
     unseen = match_task(test, n_test, gap, 2 * seed + 1, shown)
     net = make_memory(network, seed, gap, shown, **settings).to(device)
-    fit_clipped(net, seen, seed=seed, learning_rate=learning_rate, epochs=epochs, device=device)
+    fit_adam(net, seen, seed=seed, learning_rate=learning_rate, epochs=epochs, **LOOPED, device=device)
     with torch.no_grad():
         outputs = net.hidden(unseen.tensors[0].to(device).transpose(0, 1))[1]
     middle = outputs[shown + gap // 2]

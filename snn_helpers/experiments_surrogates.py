@@ -32,12 +32,17 @@ def fit_adam(
     learning_rate: float,
     epochs: int = 5,
     batch_size: int = 128,
+    longest_gradient: float | None = None,
     device: str | torch.device = "auto",
 ) -> list[float]:
     """Train with Adam, whose learning rate rises to `learning_rate` and falls to 0 over the run; from chapter 09.
 
-    The seed decides the order of the examples and what the model draws. Returns the loss of each batch.
+    The seed decides the order of the examples and what the model draws. Gradients longer than `longest_gradient`
+    are cut to that length; chapter 10 says what for. Returns the loss of each batch. Raises ValueError for a
+    `longest_gradient` of 0 or less.
     """
+    if longest_gradient is not None and not longest_gradient > 0:
+        raise ValueError(f"longest_gradient must be above 0, or None for no limit, not {longest_gradient}")
     device = pick_device(device)
     model.to(device).train()
     images, labels = as_tensors(dataset, device)
@@ -52,6 +57,8 @@ def fit_adam(
             optimizer.zero_grad()
             loss = F.nll_loss(model(images[chosen], generator=generator), labels[chosen])
             loss.backward()
+            if longest_gradient is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), longest_gradient)
             optimizer.step()
             schedule.step()
             losses.append(loss.item())

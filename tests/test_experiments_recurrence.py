@@ -10,8 +10,8 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, evaluate, fit
 from snn_helpers.experiments_recurrence import (
+    LOOPED,
     MEMORIES,
-    fit_clipped,
     listen,
     make_memory,
     match_task,
@@ -19,6 +19,7 @@ from snn_helpers.experiments_recurrence import (
     put_together,
     rhythm_trial,
 )
+from snn_helpers.experiments_surrogates import fit_adam
 from snn_helpers.recurrence import synchrony
 
 
@@ -87,7 +88,7 @@ def test_a_trial_is_its_parts(kinds: TensorDataset) -> None:
     seen, unseen = match_task(kinds, 60, 0, 6, 3), match_task(kinds, 40, 0, 7, 3)
     net = make_memory("feedback", 3, 0, 3, reset="discharge")
     assert net.hidden.reset == net.readout.reset == "discharge" and net.hidden.decay == 0.8
-    fit_clipped(net, seen, seed=3, epochs=2, device="cpu")
+    fit_adam(net, seen, seed=3, learning_rate=0.01, epochs=2, **LOOPED, device="cpu")
     assert row == {
         "network": "feedback",
         "seed": 3,
@@ -131,7 +132,8 @@ def test_training_is_adam_with_gradients_no_longer_than_1(push: float, kinds: Te
     for net in nets:
         with torch.no_grad():
             net.readout.linear.weight.mul_(push)
-    losses = fit_clipped(nets[0], data, seed=7, learning_rate=0.02, epochs=3, batch_size=20, device="cpu")
+    settings = LOOPED | {"learning_rate": 0.02, "epochs": 3, "batch_size": 20}
+    losses = fit_adam(nets[0], data, seed=7, **settings, device="cpu")
 
     net, generator, norms, by_hand = nets[1], torch.Generator().manual_seed(7), [], []
     optimizer = torch.optim.Adam(net.parameters(), lr=0.02)
@@ -153,10 +155,16 @@ def test_training_is_adam_with_gradients_no_longer_than_1(push: float, kinds: Te
     assert push == 1 or max(norms) > 1, "the limit must have acted"
 
 
+@pytest.mark.parametrize("wrong", [0.0, -1.0, float("nan")])
+def test_a_limit_that_would_turn_gradients_round_is_refused(wrong: float, kinds: TensorDataset) -> None:
+    with pytest.raises(ValueError, match="longest_gradient must be above 0"):
+        fit_adam(make_memory("feedback", 0, 0), kinds, seed=0, learning_rate=0.01, longest_gradient=wrong)
+
+
 def test_training_learns_what_can_be_seen_at_once(kinds: TensorDataset) -> None:
     data = match_task(kinds, 300, 0, 0, classes=(0, 3))
     net = make_memory("delayed feedback", 0, 0, delay=5)
-    losses = fit_clipped(net, data, seed=0, epochs=30, device="cpu")
+    losses = fit_adam(net, data, seed=0, learning_rate=0.01, epochs=30, **LOOPED, device="cpu")
     assert sum(losses[-5:]) < 0.5 * sum(losses[:5])
 
 

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 
-import torch
+import yaml
 from address import pages_address
 from PIL import Image
 
@@ -130,8 +130,16 @@ def shrink_figures(pages: Path) -> None:
             path.write_bytes(packed.getvalue())
 
 
+def pages_in_order(root: Path = ROOT) -> list[str]:
+    """The pages in the order of the table of contents, without their ending."""
+    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
+    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
+
+
 def machine() -> str:
     """What the notebooks ran on, in words."""
+    import torch  # takes seconds, and only the end of a build asks
+
     gpu = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "no GPU: all on the CPU"
     return (
         f"Run with Python {platform.python_version()} and torch {torch.__version__} on {platform.system()} "

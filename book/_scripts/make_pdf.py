@@ -11,17 +11,11 @@ import io
 import sys
 from pathlib import Path
 
-import yaml
 from browser import HOW_TO_GET_IT, Browser, find_chromium, serve
+from build_book import pages_in_order
 from pypdf import PdfReader, PdfWriter
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def pages_in_order(root: Path = ROOT) -> list[str]:
-    """The pages in the order of the table of contents, without their ending."""
-    toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
-    return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
 
 
 def print_page(url: str) -> tuple[str, PdfReader]:

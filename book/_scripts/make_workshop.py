@@ -25,8 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-import yaml
-from build_book import inputs_key
+from build_book import inputs_key, pages_in_order
 from nbclient import NotebookClient
 from nbconvert.exporters import SlidesExporter
 from traitlets.config import Config
@@ -70,9 +69,7 @@ def has_tag(cell: Any, tag: str) -> bool:
 
 def notebooks() -> list[Path]:
     """The notebooks in the order of the table of contents."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    files = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
-    return [path for path in (ROOT / f"{file}.ipynb" for file in files) if path.exists()]
+    return [path for path in (ROOT / f"{name}.ipynb" for name in pages_in_order(ROOT)) if path.exists()]
 
 
 def read(path: Path) -> Any:
