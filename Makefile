@@ -19,45 +19,45 @@ help:
 	@echo "make kit      all that a room with no network needs, as one .zip in _build/kit"
 	@echo "make times    time every notebook (minutes, with the cores to itself) into book/results"
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
-	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/sweep.py"
+	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/measure/sweep.py"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
 	@echo "make address URL=https://github.com/you/your-fork [BRANCH=main]   point every link at another repository"
 	@echo "make clean    remove what was built (not .venv, not downloaded data)"
 
 book: .venv/installed
-	$(BIN)/python book/_scripts/build_book.py
+	$(BIN)/python book/_scripts/site/build_book.py
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(if $(FRESH),--fresh) $(ARGS)
 
 pdf: book
-	$(BIN)/python book/_scripts/make_pdf.py
+	$(BIN)/python book/_scripts/site/make_pdf.py
 
 serve: book
 	@echo "The pages are at http://localhost:8000 (stop with Ctrl-C)"
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 workshop: .venv/installed
-	$(BIN)/python book/_scripts/make_workshop.py $(ARGS)
+	$(BIN)/python book/_scripts/teach/make_workshop.py $(ARGS)
 
 kit: book
-	$(BIN)/python book/_scripts/make_kit.py $(ARGS)
+	$(BIN)/python book/_scripts/teach/make_kit.py $(ARGS)
 
 times: .venv/installed
-	$(BIN)/python book/_scripts/make_times.py $(ARGS)
+	$(BIN)/python book/_scripts/measure/make_times.py $(ARGS)
 
 results: .venv/installed
-	$(BIN)/python book/_scripts/make_results.py $(ARGS)
+	$(BIN)/python book/_scripts/measure/make_results.py $(ARGS)
 
 sweep: .venv/installed
-	$(BIN)/python book/_scripts/sweep.py $(ARGS)
+	$(BIN)/python book/_scripts/measure/sweep.py $(ARGS)
 
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-bench.txt
-	$(BIN)/python book/_scripts/bench.py $(ARGS)
+	$(BIN)/python book/_scripts/measure/bench.py $(ARGS)
 
 address: .venv/installed
-	$(BIN)/python book/_scripts/address.py $(URL) $(BRANCH)
+	$(BIN)/python book/_scripts/repo/address.py $(URL) $(BRANCH)
 
 clean:
 	rm -rf _build

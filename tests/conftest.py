@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import pytest
@@ -17,6 +20,10 @@ from filelock import FileLock
 # Tests open no window. Not by the variable MPLBACKEND: kernels would inherit it, and their notebooks show no figure.
 matplotlib.use("Agg")
 ROOT = Path(__file__).resolve().parents[1]
+# The scripts are no package; every test finds them, and what the tests share, by name.
+sys.path[:0] = [str(ROOT / "book" / "_scripts" / folder) for folder in ("site", "teach", "measure", "repo")]
+
+from notebooks import fingerprint, offline, working_tree  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,13 +51,33 @@ def _same_start() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture
+def passed_before(request: pytest.FixtureRequest) -> Callable[..., Any]:
+    """`with passed_before(*inputs) as known:` — `known` is True if this test passed with these inputs."""
+    memory = ROOT / "_build" / ".passed"
+
+    @contextmanager
+    def remember(*inputs: Path) -> Iterator[bool]:
+        known = fingerprint(
+            ROOT / "tests/notebooks.py", ROOT / "tests/notebook_parameters.yaml", Path(request.path), *inputs
+        )
+        mark = memory / hashlib.sha256((request.node.name + known).encode()).hexdigest()
+        if mark.exists() and not request.config.getoption("--fresh"):
+            yield True
+            return
+        yield False
+        memory.mkdir(parents=True, exist_ok=True)
+        mark.write_text(request.node.name + "\n")
+
+    return remember
+
+
 @pytest.fixture(scope="session")
 def built_pages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     """A function that gives the folder of the book's pages, built from clean out of the working tree.
 
     They are built once for all tests and all workers, and again only if something of the book has changed.
     """
-    from test_notebooks import fingerprint, offline, working_tree
 
     def build() -> Path:
         files = [name for name in working_tree() if not name.startswith(("tests/", ".", "README", "CONTRIBUTING"))]
@@ -71,7 +98,7 @@ def built_pages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
                     (copy / name).parent.mkdir(parents=True, exist_ok=True)
                     shutil.copy2(ROOT / name, copy / name)
                 run = subprocess.run(
-                    [sys.executable, "book/_scripts/build_book.py"],
+                    [sys.executable, "book/_scripts/site/build_book.py"],
                     cwd=copy,
                     env=offline(tmp_path_factory.mktemp("cache")),
                     capture_output=True,

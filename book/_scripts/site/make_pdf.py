@@ -1,0 +1,69 @@
+"""Print the built pages into one PDF, _build/spikes-and-gradients.pdf; `make pdf` calls this.
+
+Chromium prints each page as it stands, formulas and figures included, and pypdf binds them: one
+bookmark for each page, its sections below.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import sys
+from pathlib import Path
+
+from browser import HOW_TO_GET_IT, Browser, find_chromium, serve
+from build_book import pages_in_order
+from pypdf import PdfReader, PdfWriter
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def print_page(url: str) -> tuple[str, PdfReader]:
+    """A page's title, and the page on A4; each is printed by a browser of its own, since printing may not be undone."""
+    with Browser() as browser:
+        browser.size(1000, 1400)
+        browser.open(url)
+        title = str(browser.run("document.querySelector('h1').firstChild.textContent")).strip()
+        printed = browser.call(
+            "Page.printToPDF",
+            paperWidth=8.27,
+            paperHeight=11.69,
+            marginTop=0.6,
+            marginBottom=0.6,
+            marginLeft=0.5,
+            marginRight=0.5,
+            scale=0.8,
+            printBackground=True,
+        )
+    return title, PdfReader(io.BytesIO(base64.b64decode(printed["data"])))
+
+
+def make_pdf(html: Path, target: Path, names: list[str]) -> int:
+    """Bind these pages of the folder `html` into `target`; return the number of sheets.
+
+    Raises FileNotFoundError if a page has not been built; then nothing is written.
+    """
+    missing = [name for name in names if not (html / f"{name}.html").is_file()]
+    if missing:
+        raise FileNotFoundError(f"not built yet: {', '.join(missing)}; run make book first")
+    book = PdfWriter()
+    with serve(html) as address:
+        for name in names:
+            title, page = print_page(f"{address}/{name}.html")
+            book.append(page, outline_item=title, import_outline=False)
+    book.add_metadata({"/Title": "Spikes and Gradients", "/Subject": "Spiking neural networks from first principles"})
+    unfinished = target.with_suffix(".part")
+    book.write(unfinished)
+    unfinished.replace(target)
+    return len(book.pages)
+
+
+if __name__ == "__main__":
+    if find_chromium() is None:
+        sys.exit(HOW_TO_GET_IT)
+    path = ROOT / "_build" / "spikes-and-gradients.pdf"
+    try:
+        sheets = make_pdf(ROOT / "_build" / "html", path, pages_in_order())
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    print(f"{sheets} pages are in {path}")

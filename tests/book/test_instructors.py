@@ -1,0 +1,91 @@
+"""The lesson plans: they add up, they name what there is, and they leave enough time."""
+
+from __future__ import annotations
+
+import ast
+import json
+from pathlib import Path
+from typing import Any
+
+import make_workshop
+import pytest
+from make_workshop import exercises, section_minutes
+from notebooks import CHAPTERS, code_cells, read
+
+ROOT = Path(__file__).resolve().parents[2]
+
+Line = tuple[int, str | None, list[str], str]
+TIMES = json.loads((ROOT / "book" / "results" / "notebook_times.json").read_text(encoding="utf-8"))
+ROWS: dict[str, dict[str, Any]] = {row["settings"]["notebook"]: row for row in TIMES["trials"]}
+EXPECTED = {"90 minutes": 90, "half a day": 210, "a day": 420}
+
+
+def assigned(name: str) -> Any:
+    """What a cell of the page assigns to a name, read without running it."""
+    for cell in code_cells(read(ROOT / "book" / "instructors.ipynb")):
+        for node in ast.parse(cell.source.replace("%pip", "#")).body if "%pip" not in cell.source else []:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name:
+                return ast.literal_eval(node.value)
+    raise AssertionError(f"no cell assigns {name}")
+
+
+PLANS: dict[str, list[Line]] = assigned("plans")
+each_plan = pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
+
+
+def test_the_minutes_of_each_plan_add_up() -> None:
+    assert {name: sum(minutes for minutes, *_ in lines) for name, lines in PLANS.items()} == EXPECTED
+    assert assigned("lengths") == EXPECTED
+
+
+@each_plan
+def test_what_a_plan_names_is_there_and_gets_the_time_that_it_needs(plan: list[Line]) -> None:
+    for minutes, name, parts, what in plan:
+        assert minutes > 0 and what
+        if name is None:
+            assert not parts
+            continue
+        notebook = read(ROOT / "book" / f"{name}.ipynb")
+        by_section = section_minutes(notebook)
+        by_exercise = {f"Exercise {exercise.number}": exercise.minutes for exercise in exercises(notebook)}
+        assert parts
+        needed = 0
+        for part in parts:
+            assert part in by_section or part in by_exercise, f"{name} has no section or exercise {part!r}"
+            needed += by_exercise.get(part, 0) or by_section[part]
+        assert minutes >= needed, f"{name}, {parts}: {minutes} minutes planned, {needed} needed"
+
+
+@each_plan
+def test_a_plan_follows_the_order_of_the_book_and_has_breaks(plan: list[Line]) -> None:
+    order = [path.stem for path in make_workshop.notebooks()]
+    used = [name for _, name, _, _ in plan if name]
+    assert [order.index(name) for name in used] == sorted(order.index(name) for name in used)
+    without = 0
+    for minutes, name, _, _ in plan:
+        without = without + minutes if name else 0
+        assert without <= 105, "nobody listens for so long: a break is missing"
+    assert any("Exercise" in part for _, _, parts, _ in plan for part in parts)
+
+
+@each_plan
+def test_no_part_of_a_plan_waits_for_its_cells_longer_than_it_lasts(plan: list[Line]) -> None:
+    for minutes, name, parts, _ in plan:
+        if name:
+            seconds = sum(ROWS[name]["sections"].get(part, 0) for part in parts)
+            assert seconds < 60 * minutes, f"{name}, {parts}: {seconds} s of running in {minutes} minutes"
+
+
+def test_every_chapter_and_whatever_a_plan_names_has_been_timed() -> None:
+    named = {name for lines in PLANS.values() for _, name, _, _ in lines if name}
+    missing = ({path.stem for path in CHAPTERS} | named) - set(ROWS)
+    assert not missing, f"not timed: {sorted(missing)}. Run: make times ARGS='{' '.join(sorted(missing))}'"
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_the_recorded_minutes_are_still_about_those_of_the_notebook(name: str) -> None:
+    """A notebook that has grown since it was timed should be timed afresh."""
+    minutes = section_minutes(read(ROOT / "book" / f"{name}.ipynb"))
+    assert ROWS[name]["exercise_minutes"] == minutes.pop("Exercises", 0), f"run: make times ARGS={name}"
+    now, then = sum(minutes.values()), ROWS[name]["text_minutes"]
+    assert abs(now - then) <= max(5, 0.2 * then), f"{name}: {then} min then, {now} now. Run: make times ARGS={name}"

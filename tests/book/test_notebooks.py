@@ -1,0 +1,227 @@
+"""Every notebook: well formed, and running from top to bottom in each way that readers run it.
+
+Runs are slow, so one that passed is remembered under `_build/.passed` by the fingerprint of all
+that it depends on, and passes at once while nothing of that has changed; `--fresh` forgets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import venv
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import papermill
+import pytest
+import yaml
+from address import badges, current_address, setup_cell
+from notebooks import (
+    BOOK,
+    NOTEBOOKS,
+    PARAMETERS,
+    ROOT,
+    code_cells,
+    each_chapter,
+    each_notebook,
+    heading_anchors,
+    offline,
+    read,
+    working_tree,
+)
+
+SETUP = setup_cell()
+
+
+# --- what a notebook must be ---------------------------------------------------------------------
+
+
+def test_there_are_notebooks_and_each_is_in_the_table_of_contents() -> None:
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text())
+    listed = {toc["root"]} | {chapter["file"] for part in toc["parts"] for chapter in part["chapters"]}
+    assert {f"book/{path.stem}" for path in NOTEBOOKS} <= listed
+
+
+@each_notebook
+def test_is_committed_without_outputs(path: Path) -> None:
+    notebook = read(path)
+    nbformat.validate(notebook)
+    for index, cell in enumerate(code_cells(notebook)):
+        assert not cell.outputs and cell.execution_count is None, f"code cell {index} of {path.name} holds output"
+    assert notebook.metadata.kernelspec.name == "python3"
+    assert "widgets" not in notebook.metadata
+
+
+@each_notebook
+def test_opens_with_its_title_and_the_setup_cell(path: Path) -> None:
+    notebook = read(path)
+    assert notebook.cells[0].cell_type == "markdown" and notebook.cells[0].source.startswith("# ")
+    first = code_cells(notebook)[0]
+    assert first.source.strip() == SETUP.strip(), "the first code cell must be the setup cell with the book's address"
+    assert {"setup", "hide-cell"} <= set(first.metadata.tags)
+    last_line = notebook.cells[0].source.splitlines()[-1]
+    assert last_line == badges(path.stem), "the first cell ends with where the notebook runs with a click"
+
+
+@each_notebook
+def test_has_one_parameters_cell(path: Path) -> None:
+    assert len(code_cells(read(path), "parameters")) == 1
+
+
+@each_notebook
+def test_every_figure_has_alt_text(path: Path) -> None:
+    for cell in code_cells(read(path)):
+        if "plt.show()" in cell.source and "remove-output" not in cell.metadata.get("tags", []):
+            alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
+            assert len(alt) >= 30, f"a figure of {path.name} lacks alt text:\n{cell.source}"
+
+
+@each_notebook
+def test_reads_well_outside_the_book(path: Path) -> None:
+    """MyST roles and directives show as raw text in JupyterLab and Colab."""
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            found = re.search(r"\{(ref|numref|cite[a-z:]*|glue[a-z:]*|eq|doc|term)\}`|^(:::+|```)\{", cell.source, re.M)
+            assert not found, f"{path.name}: {found.group(0) if found else ''}"
+
+
+@each_notebook
+def test_links_between_chapters_lead_somewhere(path: Path) -> None:
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown":
+            for target, anchor in re.findall(r"\]\(([\w./-]+?\.(?:ipynb|md))(#[^)]+)?\)", cell.source):
+                assert (BOOK / target).exists(), f"{path.name} links to {target}, which does not exist"
+                if anchor:
+                    assert anchor[1:] in heading_anchors(BOOK / target), f"{path.name}: no heading {target}{anchor}"
+
+
+@each_notebook
+def test_names_no_path_of_a_machine(path: Path) -> None:
+    assert not re.search(r"(?<![\w.])/(home|root|tmp|work|Users)/\w", path.read_text(encoding="utf-8"))
+
+
+@each_chapter
+def test_chapter_has_what_every_chapter_has(path: Path) -> None:
+    notebook = read(path)
+    opening = notebook.cells[0].source
+    for words in ("You will be able to", "You need", "It takes"):
+        assert words in opening, f"the opening of {path.name} lacks '{words}'"
+    headings = " ".join(re.findall(r"^## .+$", "\n".join(c.source for c in notebook.cells), re.M))
+    for heading in ("Summary", "Exercises", "Sources"):
+        assert heading in headings, f"{path.name} lacks the section {heading}"
+    assert any("assert" in cell.source for cell in code_cells(notebook))
+
+
+@each_chapter
+def test_chapter_has_exercises_with_folded_solutions_and_checks(path: Path) -> None:
+    notebook = read(path)
+    counts = {tag: len(code_cells(notebook, tag)) for tag in ("exercise", "solution", "check")}
+    assert min(counts.values()) >= 3, f"{path.name} has {counts}"
+    for cell in code_cells(notebook, "solution"):
+        assert "hide-cell" in cell.metadata.tags
+        assert cell.metadata.get("jupyter", {}).get("source_hidden") is True
+
+
+# --- that it runs --------------------------------------------------------------------------------
+
+
+@each_notebook
+def test_runs_under_nbval(path: Path, passed_before: Any, tmp_path: Path) -> None:
+    with passed_before(path) as known:
+        if known:
+            return
+        # Stripped notebooks have no outputs to compare: what nbval shows is that no cell raises.
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        command += ["--nbval-lax", "--nbval-cell-timeout=300", "--rootdir", str(BOOK), "-c", os.devnull, str(path)]
+        run = subprocess.run(command, cwd=BOOK, env=offline(tmp_path), capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
+        n_code_cells = len(code_cells(read(path)))
+        assert f"{n_code_cells} passed" in run.stdout, run.stdout[-2000:]
+
+
+def test_each_notebook_has_two_sets_of_parameters() -> None:
+    assert set(PARAMETERS) == {path.stem for path in NOTEBOOKS}
+    for name, sets in PARAMETERS.items():
+        assert len(sets) == 2 and sets[0] != sets[1], f"{name} needs two different sets of parameters"
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
+@each_notebook
+def test_runs_under_papermill(
+    path: Path, which: int, passed_before: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = PARAMETERS[path.stem][which]
+    # papermill only warns of a name that the notebook lacks.
+    unknown = set(parameters) - set(papermill.inspect_notebook(str(path)))
+    assert not unknown, f"{path.name} has no parameters {unknown}"
+    with passed_before(path) as known:
+        if known:
+            return
+        for name, value in offline(tmp_path).items():
+            monkeypatch.setenv(name, value)
+        result = papermill.execute_notebook(
+            str(path), str(tmp_path / "out.ipynb"), parameters=parameters, cwd=str(BOOK), progress_bar=False
+        )
+        for cell in result.cells:
+            for output in cell.get("outputs", []):
+                assert output.get("name") != "stderr", f"{path.name} writes to stderr:\n{output.text}"
+
+
+@pytest.fixture(scope="session")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of its own that holds the working tree, committed or not, as one commit."""
+    folder = tmp_path_factory.mktemp("snapshot") / "book"
+    for name in working_tree():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(ROOT / name, folder / name)
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid", "-c", "init.defaultBranch=main"]
+    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "snapshot"]):
+        subprocess.run(["git", *identity, *command], cwd=folder, check=True)
+    return folder
+
+
+@each_notebook
+def test_runs_alone_in_an_empty_folder_of_a_clean_environment(
+    path: Path, passed_before: Any, tmp_path: Path, snapshot: Path
+) -> None:
+    """As in Colab: torch is there, the helpers are not, and the first cell installs them with pip and git.
+
+    git is told to fetch from a local clone what the notebook asks of the book's address.
+    """
+    with passed_before(path, ROOT / "pyproject.toml") as known:
+        if known:
+            return
+        clean, empty = tmp_path / "clean", tmp_path / "empty"
+        empty.mkdir()
+        venv.create(clean, with_pip=False)
+        site = next(clean.glob("lib/python*/site-packages"))
+        here = next(entry for entry in sys.path if entry.endswith("site-packages"))
+        # A folder added this way brings its packages, but not its .pth files: no editable install.
+        (site / "packages.pth").write_text(here + "\n")
+        python = clean / "bin" / "python"
+        environment = offline(tmp_path) | {
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"url.file://{snapshot}.insteadOf",
+            "GIT_CONFIG_VALUE_0": current_address(),
+            "GIT_TERMINAL_PROMPT": "0",
+            "PIP_NO_INDEX": "1",
+            "PIP_NO_BUILD_ISOLATION": "0",  # in the environment pip reads this option the other way round: 0 is "none"
+        }
+        environment.pop("PYTHONPATH", None)
+        probe = [python, "-c", "import torch, importlib.util as u; print(u.find_spec('snn_helpers'))"]
+        before = subprocess.run(probe, cwd=empty, env=environment, capture_output=True, text=True)
+        assert before.stdout.strip() == "None", before.stdout + before.stderr
+        shutil.copy(path, empty)
+        command = [python, "-m", "papermill", path.name, "out.ipynb", "--no-progress-bar"]
+        parameters = tmp_path / "parameters.json"
+        parameters.write_text(json.dumps(PARAMETERS[path.stem][0]))
+        command += ["-f", str(parameters)]
+        run = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr[-6000:]
+        after = subprocess.run(probe, cwd=empty, env=environment, capture_output=True, text=True)
+        assert str(clean) in after.stdout, "the helpers were not installed into the clean environment"

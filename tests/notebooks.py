@@ -1,0 +1,73 @@
+"""What the tests know of the notebooks: where they are, how they are read, and in which environment they run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import yaml
+from build_book import inputs_key
+
+ROOT = Path(__file__).resolve().parents[1]
+BOOK = ROOT / "book"
+NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+PARAMETERS: dict[str, list[dict[str, Any]]] = yaml.safe_load((ROOT / "tests/notebook_parameters.yaml").read_text())
+CHAPTERS = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.name)]
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)
+
+
+def read(path: Path) -> Any:
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(notebook: Any, tag: str | None = None) -> list[Any]:
+    return [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "code" and (tag is None or tag in cell.metadata.get("tags", []))
+    ]
+
+
+def offline(folder: Path) -> dict[str, str]:
+    """The environment for a run: no download, so that tests never need the network."""
+    return os.environ | {
+        "SNN_OFFLINE": "1",
+        "XDG_CACHE_HOME": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "JUPYTER_PREFER_ENV_PATH": "1",
+    }
+
+
+def fingerprint(*inputs: Path) -> str:
+    digest = hashlib.sha256(inputs_key().encode())
+    for path in sorted(inputs):
+        digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def working_tree() -> list[str]:
+    """The files of the repository as they are now: tracked, or new and not ignored."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    return [name for name in listed if (ROOT / name).is_file()]
+
+
+def heading_anchors(path: Path) -> set[str]:
+    if path.suffix == ".md":
+        sources = [path.read_text(encoding="utf-8")]
+    else:
+        sources = [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+    anchors = set()
+    for source in sources:
+        for title in re.findall(r"^#+ +(.+?) *$", source, re.M):
+            # As MyST and GitHub make anchors of headings.
+            plain = re.sub(r"[^\w\- ]", "", title.lower())
+            anchors.add(plain.replace(" ", "-"))
+    return anchors

@@ -1,0 +1,210 @@
+"""The repository around the notebooks: one address, pinned parts, records with their provenance."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from address import badges, change_address, current_address, pages_address, setup_cell
+from lock import read_pins
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def tracked() -> list[Path]:
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    return [ROOT / name for name in listed.splitlines() if (ROOT / name).is_file()]
+
+
+def test_the_address_is_the_same_everywhere() -> None:
+    address = current_address()
+    owner_and_name = address.removeprefix("https://github.com/")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["urls"]["Repository"] == address
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["repository-code"] == address
+    name = owner_and_name.split("/")[0]
+    for path in tracked():
+        if path.suffix in {".md", ".ipynb", ".yml", ".toml", ".cff", ".py"}:
+            for found in re.findall(rf"github\.com/{name}/[\w-]+|github/{name}/[\w-]+", path.read_text("utf-8")):
+                assert found.endswith(owner_and_name), f"{path}: {found}"
+
+
+def test_another_address_is_carried_everywhere(tmp_path: Path) -> None:
+    old, new = current_address(), "https://github.com/someone/fork"
+    for name in ("_config.yml", "README.md", "pyproject.toml", "book/intro.ipynb"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    with pytest.raises(ValueError, match="branch"):
+        change_address(new, tmp_path, "no branch")
+    assert len(change_address(new, tmp_path, "workshop")) == 4
+    cells = json.loads((tmp_path / "book/intro.ipynb").read_text("utf-8"))["cells"]
+    assert "".join(cells[1]["source"]) == setup_cell(tmp_path) and f"{new}@workshop" in setup_cell(tmp_path)
+    assert badges("intro", tmp_path) in "".join(cells[0]["source"])
+    assert "someone/fork/blob/workshop/book/intro.ipynb" in badges("intro", tmp_path)
+    assert pages_address(tmp_path) == "https://someone.github.io/fork/"
+    for path in tmp_path.rglob("*.*"):
+        if path.is_file() and ".git" not in path.parts:
+            assert old not in path.read_text("utf-8")
+            json.loads(path.read_text("utf-8")) if path.suffix == ".ipynb" else None
+    assert current_address(tmp_path) == new
+
+
+@pytest.mark.parametrize("wrong", ["github.com/a/b", "https://github.com/a", "https://github.com/a/b/", "https://x"])
+def test_a_wrong_address_is_refused(wrong: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="must look like"):
+        change_address(wrong, tmp_path)
+
+
+def test_workflows_pin_actions_by_commit_and_ask_for_little() -> None:
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        text = path.read_text()
+        for used in re.findall(r"uses: (\S+)", text):
+            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"
+        assert "permissions" in yaml.safe_load(text)
+
+
+def test_what_the_benchmark_needs_is_pinned_exactly() -> None:
+    lines = [line for line in (ROOT / "requirements-bench.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    assert {"norse", "spikingjelly"} <= {line.split("==")[0] for line in lines}
+
+
+def test_requirements_are_pinned_exactly() -> None:
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
+    pinned = {re.sub("[-_.]+", "-", line.split("==")[0]).lower() for line in lines}
+    given = {"torch", "torchvision", "jupyter-book", "ipywidgets", "matplotlib", "nbval", "papermill"}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    floors = {re.split("[<>=]", dependency)[0] for dependency in project["dependencies"]}
+    assert given | floors <= pinned
+    assert all(">=" in dependency for dependency in project["dependencies"]), "floors only, so that Colab's torch stays"
+
+
+def python_sources() -> list[tuple[str, str]]:
+    """Name and text of all Python of the repository: modules, and the code cells of notebooks."""
+    sources = []
+    for path in tracked():
+        if path.suffix == ".py":
+            sources.append((path.name, path.read_text("utf-8")))
+        elif path.suffix == ".ipynb":
+            for cell in json.loads(path.read_text("utf-8"))["cells"]:
+                if cell["cell_type"] == "code":
+                    sources.append((path.name, "".join(cell["source"])))
+    return sources
+
+
+def unsafe_loads(text: str) -> list[str]:
+    """Calls that may run code out of a data file; programs that are written down in strings included."""
+    found = []
+    without_magics = re.sub(r"^(\s*)[%!].*$", r"\1pass", text, flags=re.M)
+    for node in ast.walk(ast.parse(without_magics)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\nimport " in node.value:
+            with contextlib.suppress(SyntaxError):  # no program after all
+                found += unsafe_loads(node.value)
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else [name.name for name in node.names]
+            found += [name for name in modules if name.split(".")[0] in {"pickle", "dill", "joblib", "shelve"}]
+        if isinstance(node, ast.Call):
+            called = ast.unparse(node.func)
+            given = {word.arg: ast.unparse(word.value) for word in node.keywords}
+            if called == "torch.load" and given.get("weights_only") != "True":
+                found.append(ast.unparse(node))
+            if called in {"np.load", "numpy.load"} and "allow_pickle" in given:
+                found.append(ast.unparse(node))
+            if called in {"yaml.load", "yaml.unsafe_load", "torch.hub.load", "eval", "exec"}:
+                found.append(ast.unparse(node))
+    return found
+
+
+def test_no_data_file_is_loaded_in_a_way_that_could_run_code() -> None:
+    sources = python_sources()
+    assert sum("torch.load" in text for _, text in sources) >= 5, "or this test looks at the wrong place"
+    for name, text in sources:
+        assert not unsafe_loads(text), f"{name}: {unsafe_loads(text)}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["torch.load(path)", "torch.load(path, weights_only=False)", "import pickle", "from joblib import load", "eval(x)",
+     "yaml.load(f)", "np.load(f, allow_pickle=True)", "program = '''\nimport" + " torch\ntorch.load(path)\n'''"],
+)  # fmt: skip
+def test_unsafe_loads_are_found(text: str) -> None:
+    assert unsafe_loads(text)
+
+
+def test_no_file_holds_a_secret() -> None:
+    shapes = r"AKIA[0-9A-Z]{16}|gh[pousr]_\w{36}|github_pat_\w{40}|hf_[A-Za-z]{30}|-----BEGIN [A-Z ]*PRIVATE KEY"
+    for path in tracked():
+        found = re.search(shapes.encode(), path.read_bytes())
+        assert not found, f"{path}: {found.group(0)[:12] if found else b''!r}"
+
+
+def test_the_hashed_requirements_are_the_same_pins_and_each_has_a_hash() -> None:
+    text = (ROOT / "requirements-hashed.txt").read_text()
+    entries = re.findall(
+        r"^([\w.-]+==[\w.]+)(?: ; ([^\n]*?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M
+    )
+    assert sum(len(entry.splitlines()) + 1 for *_, entry in entries) == len(text.splitlines()) - 1, "a line is no entry"
+    everywhere = read_pins("\n".join(pin for pin, marker, _ in entries if not marker))
+    assert everywhere == read_pins((ROOT / "requirements.txt").read_text()), "run book/_scripts/repo/lock.py"
+    for workflow in ("test", "pages"):
+        assert "REQUIREMENTS=requirements-hashed.txt" in (ROOT / ".github/workflows" / f"{workflow}.yml").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "book" / "results").glob("*.json")), ids=lambda path: path.stem)
+def test_a_record_says_how_it_was_made(path: Path) -> None:
+    record = json.loads(path.read_text())
+    assert {"what", "date", "python", "torch", "system", "cores"} <= set(record["provenance"])
+    assert record["trials"]
+    for row in record["trials"]:
+        assert "seed" in row["settings"] and row["total_seconds"] > 0
+
+
+def test_records_are_complete() -> None:
+    """Every trial that `make results` lists is in its file, and no other."""
+    from make_results import RECORDS
+
+    for name, (_, _, trials) in RECORDS.items():
+        rows = json.loads((ROOT / "book" / "results" / f"{name}.json").read_text())["trials"]
+        recorded = [row["settings"] for row in rows]
+        listed = trials() if callable(trials) else trials
+        assert sorted(map(str, recorded)) == sorted(map(str, listed)), name
+
+
+def test_files_are_small_and_name_no_path_of_one_machine() -> None:
+    for path in tracked():
+        assert path.stat().st_size < 3_000_000, f"{path} is large"
+        if path.suffix in {".py", ".ipynb", ".md", ".yml", ".yaml", ".toml", ".json", ".cff"}:
+            found = re.search(r"(?<![\w.:/])/(home|root|work|farm)/[\w.]", path.read_text("utf-8"))
+            assert not found, f"{path}: {found.group(0) if found else ''}"
+
+
+def test_every_entry_of_the_bibliography_is_cited_in_a_chapter() -> None:
+    notebooks = [json.loads(path.read_text("utf-8")) for path in (ROOT / "book").glob("*.ipynb")]
+    sources = ("".join(cell["source"]) for notebook in notebooks for cell in notebook["cells"])
+    prose = re.sub(r"\s+", " ", " ".join(sources)).lower()
+    entries = re.findall(r"@\w+\{(\w+),.*?title = \{(.*?)\},\n", (ROOT / "book/references.bib").read_text(), re.S)
+    assert len(entries) >= 10
+    missing = [key for key, title in entries if re.sub(r"[{}]", "", title).lower()[:40] not in prose]
+    assert not missing, f"cited nowhere: {missing}"
+
+
+def test_the_image_is_made_of_the_same_pins() -> None:
+    """Binder, dev containers and hubs share one Dockerfile, and it installs requirements.txt as it stands."""
+    lines = (ROOT / ".binder" / "Dockerfile").read_text()
+    assert "-r requirements.txt" in lines and not re.search(r"pip install[^&\n]*==\d", lines)
+    for copied in re.findall(r"^COPY (\S+) ", lines, re.M):
+        assert (ROOT / copied).exists(), copied
+    assert re.findall(r"^USER (.*)$", lines, re.M) == ["${NB_USER}"], "whoever runs a notebook is not root"
+    container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
+    assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).resolve() == ROOT / ".binder" / "Dockerfile"
+    assert f"ARG NB_USER={container['remoteUser']}" in lines

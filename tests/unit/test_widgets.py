@@ -1,0 +1,393 @@
+"""The explorers' JavaScript, run as it is shipped, against the helpers; and their Python side.
+
+It runs in node where there is one, else in Chromium.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import traitlets
+from browser import HOW_TO_GET_IT, Browser, find_chromium, serve
+from torch.utils.data import TensorDataset
+
+from snn_helpers import SpikingNet, flicker, neuron_step, widgets
+from snn_helpers.neurons import RESETS
+from snn_helpers.plasticity import after_spike_law, after_spike_window, gradient_window, window_law
+from snn_helpers.widgets import DigitPlayground, NeuronExplorer, WindowExplorer, bundle, pack, packed_net, uniform
+
+ROOT = Path(__file__).resolve().parents[2]
+JS = ROOT / "snn_helpers" / "js"
+
+Run = Callable[[str, Any], Any]
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Run]:
+    """`run(body, cases)`: what the JavaScript function body makes of each case `c`; `s` is simulation.js."""
+    node = shutil.which("node")
+    if node is None and find_chromium() is None:
+        pytest.skip(f"what runs the explorers' scripts is missing, node or a browser; {HOW_TO_GET_IT}")
+    if node is None:
+        with serve(JS) as address, Browser() as browser:
+            browser.open(f"{address}/explorers.css")
+            yield lambda body, cases: browser.run(
+                f"import('/simulation.js').then((s) => {json.dumps(cases)}.map((c) => {{ {body} }}))"
+            )
+        return
+
+    def in_node(body: str, cases: Any) -> Any:
+        # By its text, since node takes a file called .js for a module only where a package says so.
+        text = base64.b64encode((JS / "simulation.js").read_bytes()).decode()
+        script = (
+            f"import * as s from 'data:text/javascript;base64,{text}';"
+            "import { readFileSync } from 'node:fs';"
+            f"const f = (c) => {{ {body} }};"
+            "console.log(JSON.stringify(JSON.parse(readFileSync(0, 'utf8')).map(f)));"
+        )
+        command = [node, "--input-type=module", "-e", script]
+        done = subprocess.run(command, input=json.dumps(cases), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    yield in_node
+
+
+def random_settings(rng: random.Random) -> dict[str, Any]:
+    return {
+        "decay": rng.choice([0.0, 1.0, rng.random(), rng.random(), rng.random()]),
+        "threshold": rng.uniform(0.1, 3),
+        "penalty": rng.uniform(0, 4),
+        "reset": rng.choice(RESETS),
+    }
+
+
+def worst(found: Any, expected: torch.Tensor) -> float:
+    difference = (torch.tensor(found, dtype=torch.float64) - expected.double()).abs()
+    assert bool(torch.isfinite(difference).all())
+    return float(difference.max())
+
+
+# --- the same numbers, neurons, windows and networks --------------------------------------------------
+
+
+def test_uniform_is_the_same_and_uniform(run: Run) -> None:
+    cases = [[seed, start] for seed in (0, 1, 7, 999, 2**31 - 1) for start in (0, 5, 784_000)]
+    for (seed, start), found in zip(cases, run("return Array.from(s.uniform(c[0], 50, c[1]))", cases)):
+        assert uniform(seed, 50, start).tolist() == found
+    draws = uniform(3, 100_000)
+    assert draws.min() >= 0 and draws.max() < 1
+    # The mean, the variance and the correlation of neighbours are those of independent uniform draws.
+    assert abs(draws.mean() - 0.5) < 5 / (12 * 100_000) ** 0.5
+    assert abs(draws.var() - 1 / 12) < 1e-3
+    assert abs(torch.corrcoef(torch.stack([draws[1:], draws[:-1]]))[0, 1]) < 0.02
+    assert torch.equal(uniform(3, 100), torch.cat([uniform(3, 60), uniform(3, 40, start=60)]))
+
+
+def test_neuron_is_the_same_in_over_a_thousand_random_settings(run: Run) -> None:
+    rng = random.Random(0)
+    cases = []
+    for _ in range(1200):
+        settings = random_settings(rng)
+        size = rng.uniform(0.1, 3)
+        cases.append({"settings": settings, "currents": [rng.gauss(0.2, size) for _ in range(25)]})
+    body = "const r = s.runNeuron(c.currents, c.settings); return [r.states, r.outputs, r.spikes, r.intervals]"
+    differences, n_spikes = [], 0
+    for case, (states, outputs, spikes, intervals) in zip(cases, run(body, cases)):
+        state = torch.zeros((), dtype=torch.float64)
+        expected_states, expected_outputs = [], []
+        for current in torch.tensor(case["currents"], dtype=torch.float64):
+            output, state = neuron_step(current, state, **case["settings"])
+            expected_states.append(state)
+            expected_outputs.append(output)
+        fired = [t for t, output in enumerate(expected_outputs) if output > 0]
+        assert spikes == fired
+        assert intervals == [b - a for a, b in zip(fired, fired[1:])]
+        differences.append(worst([states, outputs], torch.stack([*expected_states, *expected_outputs]).view(2, -1)))
+        n_spikes += len(fired)
+    print(f"largest difference {max(differences):.1e}, {n_spikes} spikes")
+    assert max(differences) < 1e-5
+    assert n_spikes > 1000
+
+
+def test_rests_are_where_a_spike_has_thrown_the_state_below_zero(run: Run) -> None:
+    settings = "{decay: 0.5, threshold: 1, penalty: 1.5, reset: 'scale'}"
+    [[rests, states]] = run(
+        f"const r = s.runNeuron(c, {settings}); return [r.rests, r.states]",
+        [[1.2, 0, 0.2, 0.3, -0.9, 2, 2]],
+    )
+    # -0.6, -0.3, 0.05 | 0.325, -0.7375 without a spike | spikes at 5 and 6
+    assert rests == [[0, 2], [5, 7], [6, 7]]
+    assert [round(state, 4) for state in states[:5]] == [-0.6, -0.3, 0.05, 0.325, -0.7375]
+
+
+def test_windows_are_the_same_in_over_a_thousand_random_settings(run: Run) -> None:
+    rng = random.Random(1)
+    cases = []
+    for _ in range(1100):
+        earlier = rng.sample(range(1, 15), rng.randrange(4))
+        after = {"afterDecay": rng.random(), "strength": rng.random(), "amplitude": rng.uniform(0.1, 2)}
+        after |= {"lateCurrent": rng.choice([0.0, rng.uniform(-1, 1)]), "nAfter": rng.randrange(20, 60)}
+        cases.append({"delays": list(range(-20, 21)), "earlier": earlier, "settings": random_settings(rng) | after})
+    body = "return [s.windowLaw(c.delays, c.earlier, c.settings), s.afterSpikeLaw(c.delays, c.settings)]"
+    differences = []
+    for case, (window, after_window) in zip(cases, run(body, cases)):
+        neuron = {name: case["settings"][name] for name in ("decay", "threshold", "penalty", "reset")}
+        after = {
+            "after_decay": case["settings"]["afterDecay"],
+            "strength": case["settings"]["strength"],
+            "amplitude": case["settings"]["amplitude"],
+            "late_current": case["settings"]["lateCurrent"],
+            "n_after": case["settings"]["nAfter"],
+        }
+        differences.append(worst(window, window_law(case["delays"], case["earlier"], **neuron)))
+        law = after_spike_law(case["delays"], decay=neuron["decay"], **after)
+        differences.append(worst(after_window, law))
+    print(f"largest difference {max(differences):.1e}")
+    assert max(differences) < 1e-5
+
+
+def test_measured_windows_are_what_autograd_finds(run: Run) -> None:
+    rng = random.Random(2)
+    delays = list(range(-8, 13))
+    cases: list[dict[str, Any]] = []
+    for k in range(60):
+        settings = random_settings(rng)
+        settings |= {"amplitude": settings["threshold"], "nAfter": 30}  # gradient_window's clamp: twice the threshold
+        earlier = rng.sample(range(1, 10), rng.randrange(3)) if k % 2 else []
+        if not earlier:
+            settings |= {"afterDecay": rng.random(), "strength": rng.random(), "lateCurrent": rng.uniform(-0.5, 0.5)}
+        cases.append({"delays": delays, "earlier": earlier, "settings": settings})
+    for case, found in zip(cases, run("return s.measureWindow(c.delays, c.earlier, c.settings)", cases)):
+        settings = case["settings"]
+        neuron = {name: settings[name] for name in ("decay", "threshold", "penalty", "reset")}
+        if case["earlier"]:
+            expected = gradient_window(delays, case["earlier"], **neuron)
+        else:
+            expected = after_spike_window(
+                delays,
+                after_decay=settings.get("afterDecay", 0.0),
+                strength=settings.get("strength", 0.0),
+                amplitude=settings["amplitude"],
+                late_current=settings.get("lateCurrent", 0.0),
+                n_after=30,
+                **neuron,
+            )
+        assert worst(found, expected) < 1e-5
+
+
+def test_the_whole_law_is_what_is_measured(run: Run) -> None:
+    """Earlier spike and after-spike together, which the explorer alone shows."""
+    rng = random.Random(3)
+    cases = [
+        {
+            "delays": list(range(-15, 16)),
+            "earlier": [rng.randrange(1, 12)],
+            "settings": random_settings(rng) | {"afterDecay": rng.random(), "strength": rng.random()},
+        }
+        for _ in range(300)
+    ]
+    body = "return [s.measureWindow(c.delays, c.earlier, c.settings), s.wholeLaw(c.delays, c.earlier, c.settings)]"
+    for measured, law in run(body, cases):
+        assert worst(measured, torch.tensor(law)) < 1e-5
+
+
+class Cells(SpikingNet):
+    """A `SpikingNet` in double precision whose weights are those that packing leaves."""
+
+    def __init__(self, sizes: tuple[int, ...], n_steps: int, seed: int, **settings: Any) -> None:
+        super().__init__(n_steps, sizes=sizes, generator=torch.Generator().manual_seed(seed), **settings)
+        self.double()
+
+    def parts(self) -> dict[str, Any]:
+        """As the widget hands them to the browser; the network goes on with what they hold."""
+        layers: list[Any] = list(self.layers)
+        packed = [pack(layer.linear.weight.detach()) for layer in layers]
+        for layer, (integers, scales) in zip(layers, packed):
+            layer.linear.weight.data = integers * scales[:, None]
+        return {
+            "bytes": b"".join(integers.numpy().astype("<i2").tobytes() for integers, _ in packed),
+            "sizes": [layers[0].n_inputs, *(layer.n_neurons for layer in layers)],
+            "scales": [scales.tolist() for _, scales in packed],
+            "biases": [layer.linear.bias.tolist() for layer in layers],
+        }
+
+
+NETWORK = """
+const bytes = new DataView(Uint8Array.from(atob(c.bytes), (l) => l.charCodeAt(0)).buffer);
+const network = new s.Network(s.unpackLayers(bytes, c.sizes, c.scales, c.biases), c.settings);
+const states = [], outputs = [];
+for (let t = 0; t < c.n_steps; t++) {
+  network.step(s.flickerFrame(c.image, c.seed, t));
+  states.push(network.handedOut.map((layer) => Array.from(layer.states)).flat());
+  outputs.push(network.handedOut.map((layer) => Array.from(layer.outputs)).flat());
+}
+return [states, outputs, network.means, network.answer];
+"""
+
+
+@torch.no_grad()
+def hold_network_to_python(run: Run, networks: list[tuple[Cells, torch.Tensor, int, dict[str, Any]]]) -> float:
+    cases = []
+    for net, image, seed, settings in networks:
+        parts = net.parts()
+        parts["bytes"] = base64.b64encode(parts["bytes"]).decode()
+        cases.append({**parts, "image": image.tolist(), "seed": seed, "n_steps": net.n_steps, "settings": settings})
+    differences, n_spikes = [], 0
+    for (net, image, seed, _), (states, outputs, means, answer) in zip(networks, run(NETWORK, cases)):
+        inputs = (image * uniform(seed, net.n_steps * len(image)).view(net.n_steps, -1))[:, None]
+        records = []
+        for layer in net.layers:
+            records.append(layer(inputs))
+            inputs = records[-1][1]
+        for found, expected in ((states, 0), (outputs, 1)):
+            differences.append(worst(found, torch.cat([record[expected][:, 0] for record in records], dim=1)))
+        n_spikes += int(sum((record[1] > 0).sum() for record in records))
+        read = records[-1][0].mean(dim=0)[0]
+        differences.append(worst(means, read))
+        assert answer == int(read.argmax())
+    assert n_spikes > len(networks)
+    return max(differences)
+
+
+def test_networks_are_the_same_in_over_a_thousand_random_settings(run: Run) -> None:
+    rng = random.Random(4)
+    networks = []
+    for k in range(1050):
+        settings = random_settings(rng)
+        net = Cells((rng.randrange(3, 9), rng.randrange(2, 7), 10), n_steps=7, seed=k, **settings)
+        image = 4 * torch.randn(net.layers[0].n_inputs, generator=torch.Generator().manual_seed(k)).double()  # type: ignore[arg-type]
+        networks.append((net, image, k, settings))
+    difference = hold_network_to_python(run, networks)
+    print(f"largest difference {difference:.1e}")
+    assert difference < 1e-5
+
+
+def test_the_chapters_network_is_the_same(run: Run) -> None:
+    settings = {"decay": 0.9, "threshold": 1.0, "penalty": 1.5, "reset": "scale"}
+    image = torch.rand(784, generator=torch.Generator().manual_seed(0)).double() - 0.5
+    net = Cells((784, 100, 10), n_steps=48, seed=3, **settings)
+    assert hold_network_to_python(run, [(net, image, 5, settings)]) < 1e-5
+
+
+def test_flickering_current_is_the_same(run: Run) -> None:
+    explorer = NeuronExplorer(strength=0.4, flicker=0.7, seed=12, n_steps=50)
+    [found] = run("return s.flickeringCurrent(0.4, 0.7, 12, 50)", [0])
+    assert worst(found, explorer.current()) < 1e-12
+    explorer.flicker = 0.0
+    assert torch.equal(explorer.current(), torch.full((50,), 0.4, dtype=torch.float64))
+
+
+def test_frames_flicker_as_the_helper_s_do(run: Run) -> None:
+    """Not with the same draws, but in the same way: each value times a fresh draw between 0 and 1."""
+    image = [-0.5, 0.0, 0.5, 1.0]
+    [frames] = run("return c[0].map((t) => Array.from(s.flickerFrame(c[1], 3, t)))", [[list(range(500)), image]])
+    ours = torch.tensor(frames)
+    theirs = flicker(torch.tensor(image), 500, torch.Generator().manual_seed(0))
+    assert ours.shape == theirs.shape
+    torch.testing.assert_close(ours.mean(dim=0), theirs.mean(dim=0), atol=0.06, rtol=0)
+    torch.testing.assert_close(ours.std(dim=0), theirs.std(dim=0), atol=0.04, rtol=0)
+
+
+def test_drawn_strokes_become_digits_like_the_trained_ones(run: Run) -> None:
+    one, circle = (
+        [[[10, 0], [10, 100]]],
+        [[[50 + 40 * np.cos(a), 50 + 40 * np.sin(a)] for a in np.linspace(0, 6.28, 60)]],
+    )
+    shifted = [[[3 * x + 500, 3 * y - 90] for x, y in stroke] for stroke in circle]
+    drawn = run("return Array.from(s.rasterise(c))", [one, circle, shifted, [[[5, 5]]], [], [[[5, 5], [5, 5]]]])
+    one_image, circle_image, shifted_image, dot, nothing, stuck = (
+        torch.tensor(d, dtype=torch.float64).view(28, 28) for d in drawn
+    )
+    torch.testing.assert_close(circle_image, shifted_image, atol=1, rtol=0)  # size and place on the pad do not matter
+    rows = torch.arange(28) + 0.5
+    for image in (one_image, circle_image, dot):
+        assert abs((image.sum(dim=1) * rows).sum() / image.sum() - 14) < 0.2
+        assert abs((image.sum(dim=0) * rows).sum() / image.sum() - 14) < 0.2
+        assert image.max() > 230
+    extent = (one_image.sum(dim=1) > 127).nonzero().flatten()
+    assert 19 <= int(extent[-1] - extent[0]) + 1 <= 21  # as tall as MNIST's digits
+    assert (one_image > 127).sum(dim=1).max() <= 4  # and about as thick
+    assert nothing.sum() == 0 and dot.sum() > 0 and torch.equal(stuck, dot)
+
+
+@pytest.mark.parametrize("name", ["neuron_explorer.js", "window_explorer.js", "digit_playground.js"])
+def test_bundle_is_one_whole_module(name: str, tmp_path: Path) -> None:
+    text = bundle(name)
+    assert not [line for line in text.splitlines() if line.startswith("import ")]
+    assert text.count("export ") == text.count("export default") == 1
+    for needed in ("simulation.js", "parts.js"):
+        assert text.count((JS / needed).read_text(encoding="utf-8").splitlines()[0]) == 1, f"{needed} once, not twice"
+    if node := shutil.which("node"):
+        (tmp_path / "bundle.mjs").write_text(text, encoding="utf-8")
+        done = subprocess.run([node, "--check", tmp_path / "bundle.mjs"], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+
+
+# --- the Python side -----------------------------------------------------------------------------
+
+
+def test_settings_are_traits_with_limits() -> None:
+    explorer = NeuronExplorer(decay=0.8, reset="discharge")
+    assert (explorer.decay, explorer.threshold, explorer.reset) == (0.8, 1.0, "discharge")
+    assert explorer._start["decay"] == 0.8 and "n_steps" in explorer._start
+    for name, wrong in (("decay", 1.1), ("threshold", 0.0), ("penalty", -1.0), ("reset", "soft"), ("seed", -1)):
+        with pytest.raises(traitlets.TraitError, match=name):
+            setattr(explorer, name, wrong)
+    with pytest.raises(TypeError, match="unknown: strenght; the settings are decay, threshold"):
+        NeuronExplorer(strenght=1.0)
+    assert WindowExplorer(earlier=3).earlier == 3
+
+
+def test_defaults_are_those_of_neuron_step() -> None:
+    for explorer in (NeuronExplorer(), WindowExplorer()):
+        assert (explorer.decay, explorer.threshold, explorer.penalty, explorer.reset) == (0.9, 1.0, 1.5, "scale")
+
+
+def test_packing_is_off_by_half_a_scale_at_most() -> None:
+    weights = torch.randn(7, 50, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights[3] = 0
+    integers, scales = pack(weights)
+    assert integers.dtype == torch.int16
+    assert bool(((weights - integers * scales[:, None]).abs() <= scales[:, None] / 2 + 1e-15).all())
+    assert integers.abs().amax(dim=1).tolist() == [32767] * 3 + [0] + [32767] * 3
+
+
+def test_packed_net_is_a_copy() -> None:
+    net = SpikingNet(4, generator=torch.Generator().manual_seed(0))
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    packed = packed_net(net)
+    torch.testing.assert_close(net.state_dict(), before, rtol=0, atol=0)
+    torch.testing.assert_close(packed.state_dict(), before, rtol=0, atol=1e-5)
+    assert not torch.equal(packed.layers[0].linear.weight, net.layers[0].linear.weight)  # type: ignore[union-attr, arg-type]
+
+
+def test_playground_carries_the_network_and_the_digits() -> None:
+    images = torch.randint(0, 256, (3, 1, 28, 28), generator=torch.Generator().manual_seed(0)) / 255 - 0.5
+    net = SpikingNet(6, begin_eval=2, penalty=1.25, generator=torch.Generator().manual_seed(0))
+    playground = DigitPlayground(net, TensorDataset(images, torch.tensor([3, 1, 4])), seed=8)
+    assert len(playground._weights) == 2 * (784 * 100 + 100 * 10)
+    assert playground._neuron == {
+        "decay": 0.9, "threshold": 1.0, "penalty": 1.25, "reset": "scale", "n_steps": 6, "begin_eval": 2
+    }  # fmt: skip
+    assert playground._labels == [3, 1, 4] and playground.seed == 8 and playground.answer == -1
+    torch.testing.assert_close(playground.image(), images[0])
+    with pytest.raises(ValueError, match="784 pixels, not 4"):
+        DigitPlayground(SpikingNet(4, sizes=(4, 3, 2)), TensorDataset(images, torch.tensor([3, 1, 4])))
+
+
+def test_scripts_are_files_that_are_shipped() -> None:
+    assert widgets._JS == JS
+    assert {path.name for path in JS.iterdir()} == {
+        "simulation.js", "parts.js", "neuron_explorer.js", "window_explorer.js", "digit_playground.js", "explorers.css"
+    }  # fmt: skip
