@@ -260,8 +260,6 @@ CELLS = """\
 import torch
 from torch.utils.data import TensorDataset
 from snn_helpers import SpikingNet, fit, load_mnist, widgets
-
-ROOT = Path(__file__).resolve().parents[2]
 train, test = load_mnist("train"), load_mnist("test")
 few = TensorDataset(*(part[:2000] for part in train.tensors))
 net = SpikingNet(20, begin_eval=3, generator=torch.Generator().manual_seed(0))
