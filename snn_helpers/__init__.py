@@ -2,8 +2,9 @@
 
 from .data import load_mnist
 from .encoding import flicker
+from .layers import SpikingLayer
 from .networks import MLP, LayerRecord, SpikingNet
-from .neurons import SpikingLayer, neuron_step
+from .neurons import Neuron, neuron_step
 from .training import Evaluation, History, evaluate, fit
 
 __version__ = "0.2.0"
@@ -12,6 +13,7 @@ __all__ = [
     "Evaluation",
     "History",
     "LayerRecord",
+    "Neuron",
     "SpikingLayer",
     "SpikingNet",
     "evaluate",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import numbers
 import operator
+from collections.abc import Sequence
 from typing import Any, SupportsFloat, cast
 
 import torch
@@ -86,3 +87,14 @@ def alike(**tensors: Tensor) -> None:
             raise TypeError(f"{both} have one dtype: {first_name} has {first.dtype}, {name} {tensor.dtype}")
         if tensor.device != first.device:
             raise ValueError(f"{both} be on one device: {first_name} is on {first.device}, {name} on {tensor.device}")
+
+
+def delays_and_spikes(delays: Sequence[int], earlier: Sequence[int] = ()) -> tuple[list[int], list[int]]:
+    """Delays `t_post - t_pre` and how many steps before `t_post` a neuron also fired, as plain whole numbers."""
+    given = {"delays": delays, "earlier": earlier}
+    plain = [[whole(f"each of {name}", value, least=-(2**31)) for value in values] for name, values in given.items()]
+    if not plain[0]:
+        raise ValueError("delays must hold at least one delay")
+    if any(value < 1 for value in plain[1]):
+        raise ValueError(f"earlier must hold steps before t_post, each 1 or more, not {plain[1]}")
+    return plain[0], plain[1]

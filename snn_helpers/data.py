@@ -24,6 +24,8 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 from torchvision.datasets import MNIST
 
+from .devices import seeded
+
 SOURCES = ("auto", "local", "download", "subset")
 TIMEOUT = 10.0  # seconds without an answer, after which a download counts as failed
 
@@ -284,3 +286,18 @@ def _subset() -> tuple[Tensor, Tensor]:
     # stretch of whole rows, the last 1,000 digits too, holds each equally often.
     order = torch.stack([(labels == digit).nonzero().squeeze(1) for digit in range(10)], dim=1).flatten()
     return images[order], labels[order]
+
+
+def draw_subset(dataset: TensorDataset, n_examples: int, seed: int) -> TensorDataset:
+    """`n_examples` of the data set, drawn without repetition by the seed."""
+    if not 1 <= n_examples <= len(dataset):
+        raise ValueError(f"n_examples must lie between 1 and {len(dataset)}, the data set's size, not {n_examples}")
+    chosen = torch.randperm(len(dataset), generator=seeded(seed))[:n_examples]
+    return TensorDataset(*(part[chosen] for part in dataset.tensors))
+
+
+def noisy(dataset: TensorDataset, level: float, seed: int, n_images: int = 2000) -> TensorDataset:
+    """The first images with Gaussian noise of standard deviation `level` added; labels as they are."""
+    images, labels = (part[:n_images] for part in dataset.tensors)
+    noise = torch.randn(images.shape, generator=seeded(seed)).to(images)
+    return TensorDataset(images + level * noise, labels)

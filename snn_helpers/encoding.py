@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .engine import uniform_masks
+from ._check import floating, whole
+from .fast.draws import uniform_masks
 
 
 def flicker(image: Tensor, n_steps: int, generator: torch.Generator | None = None) -> Tensor:
@@ -30,12 +31,7 @@ def flicker(image: Tensor, n_steps: int, generator: torch.Generator | None = Non
     ------
     TypeError, ValueError : for an image or a number of steps that does not fit.
     """
-    if not isinstance(image, Tensor) or not image.is_floating_point():
-        given = image.dtype if isinstance(image, Tensor) else type(image).__name__
-        raise TypeError(f"image must be a floating tensor, not {given}")
-    if isinstance(n_steps, bool) or not isinstance(n_steps, int):
-        raise TypeError(f"n_steps must be a whole number, not {type(n_steps).__name__} ({n_steps!r})")
-    if n_steps < 1:
-        raise ValueError(f"n_steps must be 1 or more, not {n_steps}")
+    floating("image", image)
+    n_steps = whole("n_steps", n_steps)
     # In place, since at full size this block is the largest of the whole book.
     return uniform_masks(n_steps, image.shape, image.dtype, image.device, generator).mul_(image)

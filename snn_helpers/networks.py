@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from . import fast
+from ._check import floating, real, whole
+from .devices import draw_uniform
 from .encoding import flicker
-from .engine import Plan, read_out
-from .neurons import SpikingLayer
+from .layers import SpikingLayer
+from .neurons import Neuron
 
 
 class LayerRecord(NamedTuple):
@@ -28,6 +31,9 @@ class SpikingNet(nn.Module):
     Maps images `[B, 1, 28, 28]` (or anything that flattens to `[B, sizes[0]]`) to
     log-probabilities `[B, sizes[-1]]`. Each layer reads the outputs of the layer below; the
     logits are the last layer's states, averaged over the steps from `begin_eval` on.
+
+    A network of other layers overrides `make_layer`; one that shows or reads its layers otherwise, `frames`, `run` or
+    `read_out`.
 
     Parameters
     ----------
@@ -60,65 +66,112 @@ class SpikingNet(nn.Module):
         shared_flicker: bool = False,
     ) -> None:
         super().__init__()
-        for name, value in (("n_steps", n_steps), ("begin_eval", begin_eval)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be a whole number, not {type(value).__name__} ({value!r})")
-        if n_steps < 1:
-            raise ValueError(f"n_steps must be 1 or more, not {n_steps}")
-        if not 0 <= begin_eval < n_steps:
+        self.n_steps = whole("n_steps", n_steps)
+        self.begin_eval = whole("begin_eval", begin_eval, least=0)
+        if self.begin_eval >= self.n_steps:
             raise ValueError(f"begin_eval must lie between 0 and n_steps - 1 = {n_steps - 1}, not {begin_eval}")
-        _check_sizes(sizes)
-        self.n_steps, self.begin_eval = n_steps, begin_eval
+        if (mixed_precision or shared_flicker) and type(self) is not SpikingNet:
+            raise ValueError(
+                f"mixed_precision and shared_flicker are for SpikingNet itself, not for {type(self).__name__}"
+            )
         self.mixed_precision, self.shared_flicker = mixed_precision, shared_flicker
+        sizes, neuron = check_sizes(sizes), Neuron(decay, threshold, penalty, reset)
         self.layers = nn.ModuleList(
-            SpikingLayer(n_inputs, n_neurons, decay, threshold, penalty, reset, generator)
-            for n_inputs, n_neurons in zip(sizes, sizes[1:])
+            self.make_layer(n_inputs, n_neurons, neuron, generator, is_last=place == len(sizes) - 2)
+            for place, (n_inputs, n_neurons) in enumerate(zip(sizes, sizes[1:]))
         )
 
-    def record(self, images: Tensor, generator: torch.Generator | None = None) -> list[LayerRecord]:
-        """Show the images; return each layer's states and outputs over time, first layer first."""
-        flat = _flat(images)
-        if self.shared_flicker:
-            spikes = flicker(flat.new_ones(flat.shape[1:]), self.n_steps, generator).unsqueeze(1) * flat
-        else:
-            spikes = flicker(flat, self.n_steps, generator)
-        records = []
-        for layer in self.layers:
-            records.append(LayerRecord(*layer(spikes)))
-            spikes = records[-1].outputs
-        return records
+    def make_layer(
+        self, n_inputs: int, n_neurons: int, neuron: Neuron, generator: torch.Generator | None, is_last: bool
+    ) -> SpikingLayer:
+        """One of the network's layers, the first one first."""
+        return SpikingLayer(
+            n_inputs, n_neurons, neuron.decay, neuron.threshold, neuron.penalty, neuron.reset, generator
+        )
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Log-probabilities `[B, n_classes]`; `generator` is where the flicker comes from."""
-        flat = _flat(images)
-        if self._is_plain(flat):
-            layers = [layer for layer in self.layers if isinstance(layer, SpikingLayer)]
-            neurons = [layer.neuron for layer in layers]
-            plan = Plan(self.n_steps, self.begin_eval, neurons, generator, self.shared_flicker, self.mixed_precision)
-            mean = read_out(flat.contiguous(), [part for layer in layers for part in layer.linear.parameters()], plan)
-        else:
-            mean = self.record(images, generator)[-1].states[self.begin_eval :].mean(dim=0)
-        return F.log_softmax(mean, dim=-1)
+        return F.log_softmax(self.logits(images, generator), dim=-1)
 
-    def _is_plain(self, flat: Tensor) -> bool:
-        """Whether the fast way does all that is asked; `record` always does, or says what is wrong."""
-        if any(type(layer) is not SpikingLayer or _is_watched(layer) for layer in self.layers):
+    def logits(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What `forward` takes the softmax of, `[B, n_classes]`."""
+        if self._can_be_fast(images):  # the same numbers, sooner: the page `performance` derives how
+            layers = cast(list[SpikingLayer], list(self.layers))
+            linears, neurons = [layer.linear for layer in layers], [layer.neuron for layer in layers]
+            options = self.n_steps, self.begin_eval, generator, self.shared_flicker, self.mixed_precision
+            return fast.read_out(self, flat(images), linears, neurons, *options)
+        return self.read_out(self.record(images, generator))
+
+    def record(self, images: Tensor, generator: torch.Generator | None = None) -> list[LayerRecord]:
+        """Show the images; return each layer's states and outputs over time, first layer first."""
+        return self.run(self.frames(images, generator))
+
+    def frames(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What the first layer reads: the images, flickering, `[n_steps, B, n_inputs]`."""
+        pixels = flat(images)
+        if not self.shared_flicker:
+            return flicker(pixels, self.n_steps, generator)
+        return flicker(torch.ones_like(pixels[0]), self.n_steps, generator).unsqueeze(1) * pixels
+
+    def run(self, frames: Tensor) -> list[LayerRecord]:
+        """Run the layers, one after another, over frames `[T, B, n_inputs]` of any number of steps."""
+        records = []
+        for layer in self.layers:
+            records.append(LayerRecord(*layer(frames)))
+            frames = records[-1].outputs
+        return records
+
+    def read_out(self, records: Sequence[LayerRecord]) -> Tensor:
+        """The logits `[B, n_classes]`: the last layer's states, averaged from `begin_eval` on."""
+        return records[-1].states[self.begin_eval :].mean(dim=0)
+
+    def _can_be_fast(self, images: Tensor) -> bool:
+        """Whether nothing but this class's own way over its own kind of layers is asked for, and nobody looks in."""
+        kind = type(self)
+        if any(
+            getattr(kind, name) is not getattr(SpikingNet, name) for name in ("record", "frames", "run", "read_out")
+        ):
             return False
-        weight: Tensor = self.layers[0].linear.weight  # type: ignore[union-attr, assignment]
-        return (
-            flat.dtype == weight.dtype
-            and flat.dtype in (torch.float32, torch.float64)
-            and flat.device == weight.device
-            and flat.shape[1:] == weight.shape[1:]
-            and len(flat) > 0
-            and not (flat.requires_grad and torch.is_grad_enabled())
-            and not torch.compiler.is_compiling()
-        )
+        if not all(isinstance(layer, SpikingLayer) and layer.is_plain for layer in self.layers):
+            return False
+        layers = cast(list[SpikingLayer], list(self.layers))
+        linears = [layer.linear for layer in layers]
+        if any(fast.watched(layer, linear) for layer, linear in zip(layers, linears)):
+            return False
+        return fast.can_read_out(flat(images), linears, [layer.neuron for layer in layers])
 
     def extra_repr(self) -> str:
+        """The settings that are not the layers' own, as `print` shows them."""
         told = f"n_steps={self.n_steps}, begin_eval={self.begin_eval}"
         told += ", mixed_precision=True" if self.mixed_precision else ""
         return told + (", shared_flicker=True" if self.shared_flicker else "")
+
+
+def plain_layers(net: nn.Module, for_what: str, any_read_out: bool = False) -> list[SpikingLayer]:
+    """The layers of a network that does what chapter 03 derives, and no more; else refuse, in words.
+
+    What is derived for such networks, their layers' equations written out once more, would give wrong numbers for
+    another one: `for_what` says in the message what that is. With `any_read_out` only the layers count, not how
+    they become an answer.
+
+    Raises
+    ------
+    TypeError : for a network that is no `SpikingNet`, runs its layers otherwise, or has others than `SpikingLayer`'s.
+    """
+    told = f"{for_what} is derived for a SpikingNet, layers of SpikingLayer one after another"
+    if not isinstance(net, SpikingNet):
+        raise TypeError(f"{told}; {type(net).__name__} is another kind of network")
+    own = {"run": "runs its layers"} | ({} if any_read_out else {"read_out": "reads them", "forward": "answers"})
+    for name, what in own.items():
+        if getattr(getattr(net, name), "__func__", None) is not getattr(SpikingNet, name):
+            raise TypeError(f"{told}; {type(net).__name__} {what} in a way of its own")
+    layers = [layer for layer in net.layers if isinstance(layer, SpikingLayer)]
+    for place, layer in enumerate(net.layers, start=1):
+        if not (isinstance(layer, SpikingLayer) and layer.is_plain):
+            raise TypeError(f"{told}; layer {place} is a {type(layer).__name__} with dynamics or settings of its own")
+        if type(layer.linear) is not nn.Linear:
+            raise TypeError(f"{told}; layer {place} has a {type(layer.linear).__name__} in place of an nn.Linear")
+    return layers
 
 
 class MLP(nn.Module):
@@ -137,7 +190,7 @@ class MLP(nn.Module):
 
     Raises
     ------
-    TypeError, ValueError : for settings that do not fit.
+    TypeError, ValueError : for settings or images that do not fit.
     """
 
     def __init__(
@@ -148,53 +201,62 @@ class MLP(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        _check_sizes(sizes)
-        if not 0 <= dropout < 1:
+        sizes = check_sizes(sizes)
+        self.flickering, self.dropout = flickering, real("dropout", dropout, least=0)
+        if not self.dropout < 1:
             raise ValueError(f"dropout must lie between 0 and 1, 1 excluded, not {dropout}")
-        self.flickering, self.dropout = flickering, dropout
         linears = [nn.Linear(n_in, n_out) for n_in, n_out in zip(sizes, sizes[1:])]
         for linear in linears:
             bound = 1 / math.sqrt(linear.in_features)  # nn.Linear's own draw, from our generator
-            nn.init.uniform_(linear.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(linear.bias, -bound, bound, generator=generator)
+            draw_uniform(linear.weight, bound, generator)
+            draw_uniform(linear.bias, bound, generator)
         self.layers = nn.ModuleList(linears)
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Log-probabilities `[B, n_classes]`; `generator` draws the flicker and the dropout."""
-        values = _flat(images)
+        values = self.check(images)
         if self.flickering:
             values = flicker(values, 1, generator)[0]
         for linear in self.layers[:-1]:
             values = torch.relu(linear(values))
             if self.training and self.dropout > 0:
                 # nn.Dropout takes no generator, so that a run could not be repeated or resumed.
-                draws = flicker(torch.ones_like(values), 1, generator)[0]
+                draws = flicker(torch.ones_like(values, dtype=images.dtype), 1, generator)[0]
                 values = values * (draws >= self.dropout) / (1 - self.dropout)
         return F.log_softmax(self.layers[-1](values), dim=-1)
 
+    def check(self, images: Tensor) -> Tensor:
+        """The images as rows `[B, sizes[0]]`, once they are found to fit."""
+        pixels, weight = flat(images), next(self.parameters())
+        if pixels.shape[1] != weight.shape[1] or len(pixels) == 0:
+            raise ValueError(
+                f"images must have {weight.shape[1]} pixels each, and there must be at least one, not the shape"
+                f" {list(images.shape)}"
+            )
+        if pixels.dtype != weight.dtype:
+            raise TypeError(f"images must have the dtype of the network's weights, {weight.dtype}, not {pixels.dtype}")
+        return pixels
+
     def extra_repr(self) -> str:
+        """The settings, as `print` shows them."""
         return f"flickering={self.flickering}, dropout={self.dropout}"
 
 
-def _flat(images: Tensor) -> Tensor:
-    if not isinstance(images, Tensor):
-        raise TypeError(f"images must be a torch.Tensor, not {type(images).__name__}")
-    if images.dim() < 2:
+def flat(images: Tensor) -> Tensor:
+    """Images `[B, ...]` as rows `[B, n_pixels]`."""
+    if floating("images", images).dim() < 2:
         raise ValueError(f"images must have the batch first, such as [batch, 1, 28, 28], not {list(images.shape)}")
     return images.flatten(1)
 
 
-def _check_sizes(sizes: Sequence[int]) -> None:
-    if len(sizes) < 2 or any(isinstance(n, bool) or not isinstance(n, int) or n < 1 for n in sizes):
+def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of a network as plain numbers: inputs, hidden layers, classes."""
+    try:
+        found = tuple(whole("each of sizes", n) for n in sizes)
+    except (TypeError, ValueError):
+        found = ()
+    if len(found) < 2:
         raise ValueError(
             f"sizes must hold two or more whole numbers of at least 1 (inputs, hidden layers, classes), not {sizes!r}"
         )
-
-
-def _is_watched(layer: SpikingLayer) -> bool:
-    """Whether someone has hooked in to see what the layer is given and hands out."""
-    parts = (layer, layer.linear)
-    return type(layer.linear) is not nn.Linear or any(
-        part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
-        for part in parts
-    )
+    return found

@@ -1,7 +1,7 @@
 """The book's figures: one style, and the pictures that return from chapter to chapter.
 
 Each function draws into the axes that it is given. First used in chapters 01 (neurons), 03
-(layers, rasters), 05 (windows) and 08 (health).
+(layers, rasters) and 05 (windows).
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import torch
 from cycler import cycler
 from matplotlib.axes import Axes
 from torch import Tensor
-
-from .diagnosis import LayerHealth
 
 # Okabe and Ito's palette: told apart with every kind of colour vision, though not all in grey.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
@@ -116,31 +114,3 @@ def plot_window(
     ax.plot(delays, changes, marker="o", markersize=3.5, label=label or None)
     if label:
         ax.legend(fontsize=9)
-
-
-def plot_health(axes: Sequence[Axes], health: Sequence[LayerHealth], title: str = "") -> None:
-    """What `diagnose` found, a column for each layer, in two axes.
-
-    Left, a dot for each neuron at its firing rate, red where it never fires, and the share of dead
-    ones above. Right, the size of the gradient of a weight, and the share of neurons that it reaches.
-    """
-    left, right = axes
-    for layer, found in enumerate(health, start=1):
-        rates = found.rates.sort().values
-        places = layer + torch.linspace(-0.3, 0.3, len(rates)) if len(rates) > 1 else torch.tensor([float(layer)])
-        for chosen, colour in ((rates > 0, BLUE), (rates == 0, RED)):
-            left.plot(places[chosen], rates[chosen], "o", color=colour, markersize=3)
-        left.text(layer, 1.2, f"{found.dead:.0%}\ndead", ha="center", va="bottom", fontsize=9)
-        colour = PURPLE if found.gradient > 0 else RED
-        right.bar(layer, found.gradient, color=colour, width=0.6)
-        told = f"reaches\n{found.reach:.0%}" if found.reach > 0 else "none\narrives"
-        right.text(layer, 1.3 * found.gradient + 1e-8, told, ha="center", va="bottom", fontsize=9)
-    layers = range(1, len(health) + 1)
-    left.set_yscale("symlog", linthresh=1e-3, linscale=0.5)
-    left.set(ylim=(-3e-4, 1), ylabel="spikes a step", xlabel="layer")
-    left.set_title(title, pad=32)
-    right.set_yscale("symlog", linthresh=1e-7, linscale=0.3)
-    right.set(ylim=(0, 10), ylabel="gradient of a weight\n(root mean square)", xlabel="layer")
-    for ax in axes:
-        ax.set_xticks(layers)
-        ax.set_xlim(0.4, len(health) + 0.6)

@@ -30,6 +30,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import Dataset, TensorDataset, default_collate
 from tqdm import tqdm
 
+from .devices import pick_device
+
 
 class TrainingDiverged(RuntimeError):
     """The loss became NaN or infinite; the message says where, and what to try."""
@@ -61,16 +63,6 @@ class History:
     accuracy: list[float] = field(default_factory=list)
     test: list[Evaluation] = field(default_factory=list)
     seconds: float = 0.0
-
-
-def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device by name; `"auto"` is the GPU if torch can use one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    picked = torch.device(device)
-    if picked.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {str(device)!r} was asked for, but torch sees no CUDA GPU here; use 'auto' or 'cpu'")
-    return picked
 
 
 def as_tensors(dataset: Dataset[Any], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -440,3 +432,44 @@ class _OneOutput:
 
     def flush(self) -> None:
         pass
+
+
+def fit_adam(
+    model: nn.Module,
+    dataset: TensorDataset,
+    *,
+    seed: int,
+    learning_rate: float,
+    epochs: int = 5,
+    batch_size: int = 128,
+    longest_gradient: float | None = None,
+    device: str | torch.device = "auto",
+) -> list[float]:
+    """Train with Adam, whose learning rate rises to `learning_rate` and falls to 0 over the run; from chapter 09.
+
+    The seed decides the order of the examples and what the model draws. Gradients longer than `longest_gradient`
+    are cut to that length; chapter 10 says what for. Returns the loss of each batch. Raises ValueError for a
+    `longest_gradient` of 0 or less.
+    """
+    if longest_gradient is not None and not longest_gradient > 0:
+        raise ValueError(f"longest_gradient must be above 0, or None for no limit, not {longest_gradient}")
+    device = pick_device(device)
+    model.to(device).train()
+    images, labels = as_tensors(dataset, device)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate)
+    n_batches = math.ceil(len(labels) / batch_size)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * n_batches)
+    losses = []
+    for _ in range(epochs):
+        order = torch.randperm(len(labels), generator=generator, device="cpu").to(device)
+        for chosen in order.split(batch_size):
+            optimizer.zero_grad()
+            loss = F.nll_loss(model(images[chosen], generator=generator), labels[chosen])
+            loss.backward()
+            if longest_gradient is not None:
+                nn.utils.clip_grad_norm_(model.parameters(), longest_gradient)
+            optimizer.step()
+            schedule.step()
+            losses.append(loss.item())
+    return losses

@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-
-from snn_helpers import boltzmann
-from snn_helpers.boltzmann import (
+from snn_chapters import boltzmann
+from snn_chapters.boltzmann import (
     Activity,
     Machine,
     all_states,
@@ -30,7 +28,9 @@ from snn_helpers.boltzmann import (
     rhythm_cycle,
     step_along,
 )
-from snn_helpers.engine import uniform_masks
+from torch import Tensor
+
+from snn_helpers.fast.draws import uniform_masks
 
 
 def some_machine(*sizes: int, seed: int = 0, device: torch.device | str = "cpu") -> Machine:

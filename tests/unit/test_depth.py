@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from snn_chapters.depth import EnsembleNet, charges, fire_at, read_members, share_gradient, silence_penalty
 
 from snn_helpers import SpikingNet, neuron_step
-from snn_helpers.depth import EnsembleNet, charges, fire_at, read_members, share_gradient, silence_penalty
 from snn_helpers.networks import LayerRecord
 
 SIZES = (784, 30, 20, 10)

@@ -6,10 +6,9 @@ import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
+from snn_chapters.depth import EnsembleNet, LayerHealth, charges, diagnose, explain
 
 from snn_helpers import SpikingNet, plots
-from snn_helpers.depth import EnsembleNet, charges
-from snn_helpers.diagnosis import LayerHealth, diagnose, explain
 
 SIZES = (784, 30, 20, 10)
 

@@ -10,19 +10,15 @@ from typing import Any
 import pytest
 import torch
 from scipy import stats
+from snn_chapters.comparison import NETWORKS, make_network, run_trial
 from torch.utils.data import TensorDataset
 
-from snn_helpers import MLP, SpikingNet, evaluate, experiments, fit, load_mnist
-from snn_helpers.experiments import (
-    NETWORKS,
-    draw_subset,
-    load_results,
-    make_network,
-    mean_and_interval,
-    noisy,
-    record_trials,
-    run_trial,
-)
+from snn_helpers import MLP, SpikingNet, evaluate, fit, load_mnist, records
+from snn_helpers.data import draw_subset, noisy
+from snn_helpers.long import recording
+from snn_helpers.long.recording import record_trials
+from snn_helpers.records import load_results
+from snn_helpers.statistics import mean_and_interval
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 RECORDS = sorted(RESULTS.glob("04_*.json"))
@@ -225,13 +221,13 @@ def test_record_trials_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_record_trials_writes_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At the moment before the file is replaced, the old one is still whole, and the new one is too."""
     path = tmp_path / "record.json"
-    replace, seen = experiments.os.replace, []
+    replace, seen = recording.os.replace, []
 
     def watched(partial: Path, target: Path) -> None:
         seen.append((len(rows_of(target)) if target.exists() else 0, len(rows_of(partial))))
         replace(partial, target)
 
-    monkeypatch.setattr(experiments.os, "replace", watched)
+    monkeypatch.setattr(recording.os, "replace", watched)
     record_trials(path, "a test", [{"seed": seed} for seed in range(3)], lambda seed: {"score": seed})
     assert seen == [(0, 1), (1, 2), (2, 3)]
 
@@ -251,8 +247,8 @@ def test_load_results_from_an_installed_package(tmp_path: Path, monkeypatch: pyt
     inside = tmp_path / "site-packages" / "snn_helpers"
     (inside / "results").mkdir(parents=True)
     (inside / "results" / "04_parity.json").write_text('{"trials": []}')
-    monkeypatch.setattr(experiments, "__file__", str(inside / "experiments.py"))
-    monkeypatch.setattr(experiments.resources, "files", lambda name: tmp_path / "site-packages" / name)
+    monkeypatch.setattr(records, "__file__", str(inside / "records.py"))
+    monkeypatch.setattr(records.resources, "files", lambda name: tmp_path / "site-packages" / name)
     assert load_results("04_parity") == {"trials": []}
     with pytest.raises(ValueError, match="there are 04_parity"):
         load_results("04_tuned")

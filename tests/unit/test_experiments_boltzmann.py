@@ -7,21 +7,25 @@ from typing import Any
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
-from torch.utils.data import TensorDataset
-
-from snn_helpers import load_mnist
-from snn_helpers.boltzmann import Machine, draw_machine, flat, hidden_given, one_level
-from snn_helpers.experiments_boltzmann import (
+from snn_chapters.boltzmann import (
     ARMS,
     STACKS,
+    Machine,
     digits_trial,
+    draw_machine,
     fast_cycle,
     feed_forward,
     fit_readout,
+    flat,
+    hidden_given,
+    one_level,
     readout_accuracy,
     start_machine,
     train_once,
 )
+from torch.utils.data import TensorDataset
+
+from snn_helpers import load_mnist
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from snn_chapters.depth import REPAIRS, EnsembleNet, depth_trial, diagnose, fire_at
 from torch.utils.data import TensorDataset
 
-from snn_helpers.depth import EnsembleNet, fire_at
-from snn_helpers.diagnosis import diagnose
-from snn_helpers.experiments_depth import REPAIRS, depth_trial
 from snn_helpers.training import evaluate, fit
 
 

@@ -6,21 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from snn_chapters.loops import LOOPED, MEMORIES, make_memory, match_task, memory_trial
+from snn_chapters.rhythms import listen, put_together, rhythm_trial, synchrony
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, evaluate, fit
-from snn_helpers.experiments_recurrence import (
-    LOOPED,
-    MEMORIES,
-    listen,
-    make_memory,
-    match_task,
-    memory_trial,
-    put_together,
-    rhythm_trial,
-)
-from snn_helpers.experiments_surrogates import fit_adam
-from snn_helpers.recurrence import synchrony
+from snn_helpers.training import fit_adam
 
 
 @pytest.fixture(scope="module")

@@ -9,27 +9,28 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.utils.data import TensorDataset
-
-from snn_helpers import SpikingLayer, SpikingNet, load_mnist, neuron_step
-from snn_helpers.experiments import load_results
-from snn_helpers.experiments_after_spike import VARIANTS, after_spike_trial, probe, two_sided_window
-from snn_helpers.neurons import RESETS
-from snn_helpers.plasticity import (
+from snn_chapters.after_spike import (
+    VARIANTS,
     AfterCredit,
     AfterSpikeLayer,
     AfterSpikeNet,
     after_spike,
     after_spike_law,
+    after_spike_trial,
     after_spike_window,
     coincidence_shares,
     late_weights,
-    spiking_layers,
-    three_factors,
+    probe,
     trace_after_credit,
-    trace_credit,
+    two_sided_window,
 )
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from snn_helpers import SpikingLayer, SpikingNet, load_mnist, neuron_step
+from snn_helpers.neurons import RESETS
+from snn_helpers.plasticity import spiking_layers, three_factors, trace_credit
+from snn_helpers.records import load_results
 
 SETTINGS = {"decay": 0.8, "threshold": 0.4, "penalty": 0.5}  # of small networks that fire often
 

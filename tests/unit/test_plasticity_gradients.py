@@ -10,18 +10,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.data import TensorDataset
-
-from snn_helpers import SpikingNet, fit, flicker, neuron_step
-from snn_helpers.experiments_plasticity import (
+from snn_chapters.credit import (
     cosines,
     digits_task,
     gradient_step,
     hebbian_share,
-    online_trial,
     patterns_task,
     plasticity_trial,
     probe,
@@ -30,10 +23,16 @@ from snn_helpers.experiments_plasticity import (
     truncated,
     windows,
 )
+from snn_chapters.forward_in_time import OnlineNet, online_trial
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import TensorDataset
+
+from snn_helpers import SpikingNet, fit, flicker, neuron_step
 from snn_helpers.neurons import RESETS
 from snn_helpers.plasticity import (
     Credit,
-    OnlineNet,
     gradient_window,
     input_credit,
     pair_stdp,

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from snn_chapters.loops import RecurrentSpikingLayer, SequenceNet
+from snn_chapters.rhythms import regularity, shift_trains, synchrony
 from torch import Tensor
 from torch.func import functional_call
 
 from snn_helpers import SpikingLayer
 from snn_helpers.neurons import RESETS
 from snn_helpers.plasticity import reset_slope, three_factors
-from snn_helpers.recurrence import RecurrentSpikingLayer, SequenceNet, regularity, shift_trains, synchrony
 
 
 def loop(reset: str = "scale", delay: int = 1, **settings: Any) -> RecurrentSpikingLayer:

@@ -11,31 +11,29 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from snn_chapters.binary import (
+    LEADS,
+    SHAPES,
+    BinarySpikingLayer,
+    BinarySpikingNet,
+    accuracy_with_drops,
+    binary_spike,
+    binary_step,
+    evidence,
+    make_network,
+    surrogate_law,
+    surrogate_slope,
+    surrogate_trial,
+    surrogate_window,
+    to_nir,
+    what_spikes_buy,
+)
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingLayer, neuron_step
-from snn_helpers.experiments_surrogates import (
-    LEADS,
-    accuracy_with_drops,
-    evidence,
-    make_network,
-    surrogate_trial,
-    what_spikes_buy,
-)
 from snn_helpers.neurons import RESETS
-from snn_helpers.surrogates import (
-    SHAPES,
-    BinarySpikingLayer,
-    BinarySpikingNet,
-    binary_spike,
-    binary_step,
-    surrogate_law,
-    surrogate_slope,
-    surrogate_window,
-    to_nir,
-)
 
 # Each shape once more, in plain Python.
 FORMULAS: dict[str, Callable[[float], float]] = {

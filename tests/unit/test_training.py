@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from snn_helpers import MLP, Evaluation, History, SpikingNet, evaluate, fit, training
-from snn_helpers.training import CheckpointError, TrainingDiverged, as_tensors, pick_device
+from snn_helpers.devices import pick_device
+from snn_helpers.training import CheckpointError, TrainingDiverged, as_tensors
 
 CPU = torch.device("cpu")
 RATES = (0.3, 0.1, 0.05)

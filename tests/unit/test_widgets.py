@@ -19,11 +19,12 @@ import pytest
 import torch
 import traitlets
 from browser import HOW_TO_GET_IT, Browser, find_chromium, serve
+from snn_chapters.after_spike import after_spike_law, after_spike_window
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, flicker, neuron_step, widgets
 from snn_helpers.neurons import RESETS
-from snn_helpers.plasticity import after_spike_law, after_spike_window, gradient_window, window_law
+from snn_helpers.plasticity import gradient_window, window_law
 from snn_helpers.widgets import DigitPlayground, NeuronExplorer, WindowExplorer, bundle, pack, packed_net, uniform
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -31,15 +31,16 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from snn_chapters.speed import ENGINE_SETTINGS
 from torch import Tensor, nn
 
-from snn_helpers import SpikingNet
-from snn_helpers.engine import draw_words, words_for
-from snn_helpers.experiments import ENGINE_SETTINGS, provenance
-from snn_helpers.neurons import _step
+from snn_helpers import Neuron, SpikingNet
+from snn_helpers.fast.draws import draw_words, words_for
+from snn_helpers.long.recording import provenance
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 DECAY, THRESHOLD, PENALTY = 0.9, 1.0, 1.5
+NEURON = Neuron(DECAY, THRESHOLD, PENALTY, "scale")
 Run = Callable[[Tensor], Tensor]  # images to the last layer's mean state
 
 
@@ -61,8 +62,8 @@ class PlainLoop(TwoLayers):
         for _ in range(self.n_steps):
             seen.append(state_2)
             frame = images * torch.rand(images.shape)
-            _, state_2 = _step(self.second(output_1), state_2, DECAY, THRESHOLD, PENALTY, "scale")
-            output_1, state_1 = _step(self.first(frame), state_1, DECAY, THRESHOLD, PENALTY, "scale")
+            _, state_2 = NEURON.step(self.second(output_1), state_2)
+            output_1, state_1 = NEURON.step(self.first(frame), state_1)
         return torch.stack(seen).mean(dim=0)
 
 
@@ -77,7 +78,7 @@ class OneProduct(TwoLayers):
             for current in linear(seen):
                 states.append(state)
                 outputs.append(output)
-                output, state = _step(current, state, DECAY, THRESHOLD, PENALTY, "scale")
+                output, state = NEURON.step(current, state)
             seen = torch.stack(outputs)
         return torch.stack(states).mean(dim=0)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_helpers import load_mnist
-from snn_helpers.experiments import provenance
+from snn_helpers.long.recording import provenance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "teach"))
 

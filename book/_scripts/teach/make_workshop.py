@@ -29,7 +29,7 @@ from nbclient import NotebookClient
 from nbconvert.exporters import SlidesExporter
 from traitlets.config import Config
 
-from snn_helpers.experiments import load_results
+from snn_helpers.records import load_results
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
 

@@ -1,4 +1,4 @@
-"""The engine, held against plain loops in float64 that are written here, and against the laws of uniform draws."""
+"""The fast way, held against plain loops in float64 that are written here, and against the laws of uniform draws."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from snn_helpers import SpikingLayer, SpikingNet, engine, flicker
-from snn_helpers.engine import Neuron, Scan, uniform_masks
+from snn_helpers import Neuron, SpikingLayer, SpikingNet, flicker
+from snn_helpers.fast import draws
+from snn_helpers.fast.draws import uniform_masks
+from snn_helpers.fast.scan import Scan
 from snn_helpers.neurons import RESETS
 
 each_reset = pytest.mark.parametrize("reset", RESETS)
@@ -150,7 +152,7 @@ def test_net_equals_the_loop(
     reset: str, seed: int, shared: bool, cached: int, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether the steps are worked on one by one, in uneven lots, or all at once."""
-    monkeypatch.setattr(engine, "CACHED_VALUES", cached)
+    monkeypatch.setattr(draws, "CACHED_VALUES", cached)
     net, images, labels = random_net(seed, reset, shared, device)
     results, next_draws = [], []
     for run in (net, slow):

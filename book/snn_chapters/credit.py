@@ -1,7 +1,7 @@
-"""The measurements of chapter 06, one trial at a time: run live at a small size, recorded at full size.
+"""What a gradient step is made of, and how near simple rules of plasticity come to it; derived in chapter 06.
 
 A trial trains a network by backpropagation and stops now and then to ask what a gradient step
-would do to each weight, and how near simple rules of plasticity come to it.
+would do to each weight.
 """
 
 from __future__ import annotations
@@ -15,59 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from .encoding import flicker
-from .networks import SpikingNet
-from .plasticity import (
-    Credit,
-    OnlineNet,
-    input_credit,
-    pair_stdp,
-    pair_weights,
-    spike_trace,
-    spiking_layers,
-    trace_credit,
-)
-from .training import evaluate, fit, pick_device
+from snn_helpers import SpikingNet, flicker
+from snn_helpers.devices import pick_device, seeded
+from snn_helpers.long.recording import Record, whole_mnist
+from snn_helpers.networks import plain_layers
+from snn_helpers.plasticity import Credit, input_credit, pair_stdp, pair_weights, spike_trace, trace_credit
 
 Task = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
-
-
-def online_trial(
-    method: str,
-    seed: int,
-    train: TensorDataset,
-    test: TensorDataset,
-    *,
-    n_steps: int = 128,
-    batch_size: int = 1000,
-    learning_rates: Sequence[float] = (0.1, 0.05, 0.01),
-    device: str | torch.device = "auto",
-) -> dict[str, Any]:
-    """Train 784-100-10 on digits, `"online"` (forward in time) or by `"bptt"`, from the same seeds; chapter 06.
-
-    On the CPU the two see the same images with the same flicker. Returns the test accuracy and
-    loss, and the loss of each batch before its update.
-    """
-    if method not in ("online", "bptt"):
-        raise ValueError(f"method must be 'online' or 'bptt', not {method!r}")
-    kind = OnlineNet if method == "online" else SpikingNet
-    net = kind(n_steps, generator=torch.Generator().manual_seed(seed))
-    history = fit(
-        net,
-        train,
-        seed=seed,
-        device=device,
-        learning_rates=learning_rates,
-        batch_size=batch_size,
-        progress=False,
-    )
-    on_test = evaluate(net, test, seed=seed)
-    return {
-        "test_accuracy": on_test.accuracy,
-        "test_loss": on_test.loss,
-        "batch_loss": [float(f"{loss:.7g}") for loss in history.loss],
-        "seconds": round(history.seconds, 2),
-    }
 
 
 def digits_task(train: TensorDataset, n_steps: int, device: torch.device) -> Task:
@@ -75,7 +29,7 @@ def digits_task(train: TensorDataset, n_steps: int, device: torch.device) -> Tas
     images, labels = (part.to(device) for part in train.tensors)
 
     def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(len(labels), (n,), generator=generator).to(device)
+        chosen = torch.randint(len(labels), (n,), generator=generator, device="cpu").to(device)
         return flicker(images[chosen].flatten(1), n_steps, generator), labels[chosen]
 
     return draw
@@ -90,13 +44,15 @@ def patterns_task(
     one step at random, and labels `[n]`.
     """
     # Two free steps between the pulses of an input: moved, they can neither meet nor leave the time.
-    slots = torch.rand(10, n_inputs, (n_steps - 1) // 3, generator=generator).argsort(dim=-1)[:, :, :n_pulses]
+    slots = torch.rand(10, n_inputs, (n_steps - 1) // 3, generator=generator, device="cpu").argsort(dim=-1)[
+        :, :, :n_pulses
+    ]
     times = 3 * slots + 1
 
     def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        labels = torch.randint(10, (n,), generator=generator)
-        moved = times[labels] + torch.randint(-1, 2, (n, n_inputs, n_pulses), generator=generator)
-        frames = torch.zeros(n, n_inputs, n_steps).scatter_(2, moved, 1.0)
+        labels = torch.randint(10, (n,), generator=generator, device="cpu")
+        moved = times[labels] + torch.randint(-1, 2, (n, n_inputs, n_pulses), generator=generator, device="cpu")
+        frames = torch.zeros(n, n_inputs, n_steps, device="cpu").scatter_(2, moved, 1.0)
         return frames.permute(2, 0, 1).contiguous().to(device), labels.to(device)
 
     return draw
@@ -128,7 +84,7 @@ def plasticity_trial(
     layer's `hebbian_share`) and, at the first and the last probe, `windows`: see these functions.
     """
     device = pick_device(device)
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeded(seed)
     if task == "digits":
         if train is None:
             raise ValueError("the task 'digits' needs train, a set of digits")
@@ -159,10 +115,7 @@ def plasticity_trial(
 
 def answer(net: SpikingNet, frames: Tensor) -> Tensor:
     """Log-probabilities `[B, n_classes]` for frames `[T, B, n_inputs]`."""
-    spikes = frames
-    for layer in net.layers:
-        states, spikes = layer(spikes)
-    return F.log_softmax(states[net.begin_eval :].mean(dim=0), dim=-1)
+    return F.log_softmax(net.read_out(net.run(frames)), dim=-1)
 
 
 @torch.no_grad()
@@ -177,7 +130,7 @@ def probe(
     others = torch.empty_like(by_label)
     others[by_label] = by_label.roll(len(labels) // 2)
     wrong = trace_credit(net, frames, labels[others])
-    decay = spiking_layers(net)[0].decay
+    decay = plain_layers(net, "probe")[0].decay
     row: dict[str, Any] = {
         "accuracy": (log_probs.argmax(dim=1) == labels).float().mean().item(),
         "loss": F.nll_loss(log_probs, labels).item(),
@@ -207,8 +160,8 @@ def truncated(net: SpikingNet, factors: list[Credit], decay: float, generator: t
     through fixed random weights.
     """
     hidden, last = factors
-    weights = spiking_layers(net)[1].linear.weight
-    random = torch.randn(weights.shape, generator=generator).to(weights)
+    weights = plain_layers(net, "truncated")[1].linear.weight
+    random = torch.randn(weights.shape, generator=generator, device="cpu").to(weights)
 
     def sent_down(errors: Tensor, through: Tensor) -> Tensor:
         signals = torch.zeros_like(hidden.signals)
@@ -272,7 +225,7 @@ def rule_steps(
         "signal x trace": _pairs(-factors.signals, trace),
         "wrong labels": _pairs(fired * _mean_error(wrong_signals), trace),
         "other inputs": _pairs(taught, trace[:, others]),
-        "random": torch.randn(fired.shape[2], inputs.shape[2], generator=generator).to(inputs),
+        "random": torch.randn(fired.shape[2], inputs.shape[2], generator=generator, device="cpu").to(inputs),
     }
 
 
@@ -319,7 +272,7 @@ def windows(
     """
     inputs, outputs, slopes, signals = factors
     n_delays = min(n_delays, len(signals) - 1)
-    order = torch.rand(signals.shape, generator=generator).argsort(dim=0).to(signals.device)
+    order = torch.rand(signals.shape, generator=generator, device="cpu").argsort(dim=0).to(signals.device)
     shuffled = signals.gather(0, order)
     size = signals.abs().sum() / (signals != 0).sum().clamp(min=1)
     found: dict[str, list[float]] = {}
@@ -411,3 +364,29 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_rounded(part) for part in value]
     return float(f"{value:.3g}") if isinstance(value, float) else value
+
+
+# --- The records ----------------------------------------------------------------------------------
+
+
+def measure_plasticity(**settings: Any) -> dict[str, Any]:
+    return plasticity_trial(train=whole_mnist()[0] if settings["task"] == "digits" else None, **settings)
+
+
+# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
+# where they depend on an earlier record, as a function that gives the list.
+RECORDS: dict[str, Record] = {
+    "06_plasticity": Record(
+        "What gradient steps are made of, in training: 784-100-10 on digits, 128 steps, and 200-100-10 on ten"
+        " patterns told apart by time alone, 64 steps; 300 updates of 100 examples, probed on 200",
+        measure_plasticity,
+        [
+            *({"task": "patterns", "seed": seed, "n_steps": 64} for seed in range(5)),
+            *(
+                {"task": "digits", "seed": seed, "reset": reset}
+                for seed in range(5)
+                for reset in ("scale", "discharge")
+            ),
+        ],
+    ),
+}

@@ -1,203 +1,59 @@
-"""How neurons run over time, fast; the reasons and the backward pass are derived in `performance`.
+"""A whole network on a flickering image, with its backward pass; the reasons are derived in `performance`.
 
-Nothing here adds to the model: chapter 01's loop says what a layer does, chapter 02's what the
-flicker is. This module does the same with memory that is reused, in pieces that fit the
-processor's cache, and with gradients written out by hand.
+The plain way, in `SpikingNet`, says what comes out. This does the same in pieces that fit the processor's cache.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
-LEVELS = 2**16  # of the flicker: a draw is a multiple of 1 / LEVELS
-CACHED_VALUES = 2**20  # numbers worked on at a time: 4 MB of them stay in the cache
-
-# `threshold_backward(a, b, 0)` is a where b > 0, else 0: the gate of a spike, in one pass.
-_where_fired = torch.ops.aten.threshold_backward.grad_input
-
-
-class Neuron(NamedTuple):
-    """The settings of a layer's neurons, as in `neuron_step`."""
-
-    decay: float
-    threshold: float
-    penalty: float
-    reset: str
-
-    @property
-    def taken(self) -> float:
-        """The share of the charge's gradient that a spike takes away: `1 - dv'/dv`."""
-        return {"scale": self.penalty / self.threshold, "discharge": 1.0, "subtract": 0.0, "zero": 1.0}[self.reset]
-
-
-class Scratch:
-    """Working memory of one step of a layer: two blocks, used over and over."""
-
-    def __init__(self, like: Tensor) -> None:
-        self.first, self.second = torch.empty_like(like), torch.empty_like(like)
-
-
-def advance(current: Tensor, state: Tensor, new_state: Tensor, output: Tensor, neuron: Neuron, work: Scratch) -> None:
-    """`neuron_step`, written into `new_state` (which may be `state`) and `output`."""
-    charge = torch.add(current, state, alpha=neuron.decay, out=work.first)
-    torch.sub(charge, neuron.threshold, out=output).clamp_(min=0)
-    if neuron.reset in ("scale", "zero"):
-        fired = _where_fired(charge, output, 0, grad_input=work.second)
-        torch.add(charge, fired, alpha=-neuron.taken, out=new_state)
-    elif neuron.reset == "discharge":
-        left = torch.full((), neuron.threshold - neuron.penalty, dtype=charge.dtype, device=charge.device)
-        torch.where(output > 0, left, charge, out=new_state)
-    else:
-        torch.where(output > 0, output, charge, out=new_state)
-
-
-def retreat(
-    grad_current: Tensor,
-    later: Tensor,
-    grad_state: Tensor | None,
-    grad_output: Tensor | None,
-    output: Tensor,
-    neuron: Neuron,
-    work: Scratch,
-) -> None:
-    """One step of the backward pass, written into `grad_current`, which may be `later`.
-
-    `later` is the gradient by the next step's current; `grad_state` and `grad_output` are what the
-    rest of the world sends back to this step's state and output.
-    """
-    if grad_state is None:
-        by_state = torch.mul(later, neuron.decay, out=work.first)
-    else:
-        by_state = torch.add(grad_state, later, alpha=neuron.decay, out=work.first)
-    if grad_output is None:
-        at_spike = torch.mul(by_state, -neuron.taken, out=work.second)
-    else:
-        at_spike = torch.add(grad_output, by_state, alpha=-neuron.taken, out=work.second)
-    _where_fired(at_spike, output, 0, grad_input=at_spike)
-    torch.add(by_state, at_spike, out=grad_current)
-
-
-def _refuse_second_derivatives() -> None:
-    # torch's own `once_differentiable` gives a part of them as if it were the whole.
-    if torch.is_grad_enabled():
-        raise RuntimeError(
-            "spiking layers have first derivatives only: leave out create_graph=True, or build the layer step by"
-            " step from neuron_step, which can be differentiated again"
-        )
-
-
-class Scan(Function):
-    """Currents `[T, B, N]` to states and outputs, both delayed by one step, as `SpikingLayer` hands them out."""
-
-    @staticmethod
-    def forward(currents: Tensor, neuron: Neuron) -> tuple[Tensor, Tensor]:
-        states, outputs = (torch.empty_like(currents, memory_format=torch.contiguous_format) for _ in range(2))
-        states[0].zero_()
-        outputs[0].zero_()
-        work = Scratch(states[0])
-        now, kept, handed = currents.unbind(), states.unbind(), outputs.unbind()
-        for t in range(len(now) - 1):
-            advance(now[t], kept[t], kept[t + 1], handed[t + 1], neuron, work)
-        return states, outputs
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        ctx.neuron = inputs[1]
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, grad_states: Tensor | None, grad_outputs: Tensor | None) -> tuple[Tensor | None, None]:
-        _refuse_second_derivatives()
-        if grad_states is None and grad_outputs is None:
-            return None, None
-        (outputs,) = ctx.saved_tensors
-        grad_currents = torch.empty_like(outputs)
-        grad_currents[-1].zero_()  # the last input is not seen
-        work = Scratch(grad_currents[0])
-        grads, handed = grad_currents.unbind(), outputs.unbind()
-        by_state = [None] * len(grads) if grad_states is None else grad_states.unbind()
-        by_output = [None] * len(grads) if grad_outputs is None else grad_outputs.unbind()
-        for t in reversed(range(len(grads) - 1)):
-            retreat(grads[t], grads[t + 1], by_state[t + 1], by_output[t + 1], handed[t + 1], ctx.neuron, work)
-        return grad_currents, None
-
-
-# --- Random numbers -------------------------------------------------------------------------------
-
-
-def steps_at_once(n_values: int, device: torch.device) -> int:
-    """How many steps of `n_values` numbers each to work on at a time; on a GPU all, to start few kernels."""
-    return max(1, CACHED_VALUES // n_values) if device.type == "cpu" else 2**31
-
-
-def words_for(n_values: int) -> int:
-    """Draws of 64 bits for one step of `n_values`; steps never share a draw, so that they can be drawn one by one."""
-    return math.ceil(n_values / 4)
-
-
-def draw_words(words: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Fill `words` `[steps, words_for(n)]` int64; as int16, each piece is uniform in -32,768 to 32,767."""
-    # "From the smallest number on": without it, random_ leaves the sign bit at 0.
-    if generator is None or generator.device.type == words.device.type:
-        return words.random_(-(2**63), None, generator=generator)
-    drawn = torch.empty(words.shape, dtype=torch.int64, device=generator.device)
-    return words.copy_(drawn.random_(-(2**63), None, generator=generator))
-
-
-def uniform_masks(
-    n_steps: int, shape: Sequence[int], dtype: torch.dtype, device: torch.device, generator: torch.Generator | None
-) -> Tensor:
-    """`[n_steps, *shape]` uniform in [0, 1), multiples of 2^-16, or as fine as a shorter dtype allows."""
-    masks = torch.empty(n_steps, *shape, dtype=dtype, device=device)
-    n_values = math.prod(shape)
-    if n_values == 0:
-        return masks
-    digits = min(16, 1 - round(math.log2(torch.finfo(dtype).eps)))
-    at_once = min(n_steps, steps_at_once(n_values, device))
-    words = torch.empty(at_once, words_for(n_values), dtype=torch.int64, device=device)
-    for part in masks.view(n_steps, n_values).split(at_once):
-        pieces = draw_words(words[: len(part)], generator).view(torch.int16)[:, :n_values]
-        if digits < 16:  # as coarse as the dtype, so that rounding never makes a 1
-            pieces = pieces >> (16 - digits)
-        part.copy_(pieces).add_(2 ** (digits - 1)).mul_(2.0**-digits)
-    return masks
-
+from ..devices import full_precision
+from ..neurons import Neuron
+from .draws import LEVELS, draw_words, steps_at_once, words_for
+from .scan import Scratch, backward_step, can_scan, forward_step, refuse_second_derivatives
 
 # --- Memory that is used again ----------------------------------------------------------------------
 
-_spare: dict[tuple[Any, ...], Tensor] = {}
+Spare = dict[tuple[Any, ...], Tensor]  # blocks of memory that nobody uses now, by shape and dtype
+MOST_SPARE = 4  # blocks that a network keeps
+_spare: WeakKeyDictionary[nn.Module, Spare] = WeakKeyDictionary()  # it goes when its network goes
 
 
-def _borrow(shape: Sequence[int], dtype: torch.dtype, like: Tensor) -> Tensor:
+def release() -> None:
+    """Give the memory that networks keep for their next batch back to the system."""
+    for spare in _spare.values():
+        spare.clear()
+
+
+def _borrow(shape: Sequence[int], dtype: torch.dtype, like: Tensor, spare: Spare) -> Tensor:
     """Uninitialised memory; on a CPU what an earlier batch gave back, since fresh pages cost more than sums."""
     if like.device.type == "cpu" and type(like) is Tensor:
-        spare = _spare.pop((tuple(shape), dtype), None)
-        if spare is not None:
-            return spare
+        block = spare.pop((tuple(shape), dtype), None)
+        if block is not None:
+            return block
     return torch.empty(*shape, dtype=dtype, device=like.device)
 
 
 class _Loan:
     """Holds borrowed memory for as long as autograd holds this, then gives it back."""
 
-    def __init__(self, tensor: Tensor) -> None:
-        self.tensor = tensor
+    def __init__(self, tensor: Tensor, spare: Spare) -> None:
+        self.tensor, self.spare = tensor, spare
 
-    def __del__(self, spare: dict[tuple[Any, ...], Tensor] = _spare) -> None:
+    def __del__(self) -> None:
         if type(self.tensor) is Tensor and self.tensor.device.type == "cpu":
-            spare[tuple(self.tensor.shape), self.tensor.dtype] = self.tensor
-            while len(spare) > 4:
-                spare.pop(next(iter(spare)), None)
+            self.spare[tuple(self.tensor.shape), self.tensor.dtype] = self.tensor
+            while len(self.spare) > MOST_SPARE:
+                self.spare.pop(next(iter(self.spare)), None)
 
 
-# --- A whole network on a flickering image ----------------------------------------------------------
+# --- A network over time -----------------------------------------------------------------------------
 
 
 class Plan(NamedTuple):
@@ -209,6 +65,7 @@ class Plan(NamedTuple):
     generator: torch.Generator | None
     shared: bool
     mixed: bool
+    spare: Spare
 
 
 class Frames:
@@ -237,7 +94,7 @@ class Frames:
         self.narrow_weight = weight.to(dtype)
         n_rows = plan.n_steps if keep else self.n_at_once
         shape = n_rows, words_for(self.n_values)
-        self.words = _borrow(shape, torch.int64, images) if words is None else words
+        self.words = _borrow(shape, torch.int64, images, plan.spare) if words is None else words
         self.products = torch.empty(self.n_at_once * n_batch * n_neurons, dtype=dtype, device=images.device)
         self.keep = keep
 
@@ -303,7 +160,7 @@ def _run(
     base = torch.addmm(weights[1], images, weights[0].t(), alpha=0.5)
     at_once = frames.n_at_once
     handed = [
-        _borrow((n_steps, n_batch, len(bias)), images.dtype, images)
+        _borrow((n_steps, n_batch, len(bias)), images.dtype, images, plan.spare)
         if keep
         else images.new_empty(at_once + 1, n_batch, len(bias))
         for bias in weights[1::2]
@@ -327,7 +184,7 @@ def _run(
                 torch.addmm(bias, read, weight.t(), out=now.view(-1, len(bias)))
             given, state = handed[number], states[number]
             for t, current in enumerate(now.unbind()):
-                advance(current, state, state, given[first + t + 1], neuron, works[number])
+                forward_step(current, state, state, given[first + t + 1], neuron, works[number])
                 if number == last and start + t + 1 >= plan.begin_eval:
                     total.add_(state)
         if not keep:
@@ -353,7 +210,12 @@ class ReadOut(Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        _refuse_second_derivatives()
+        refuse_second_derivatives()
+        with full_precision(grad.device):
+            return ReadOut._gradients(ctx, grad)
+
+    @staticmethod
+    def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         n_steps, last = plan.n_steps, len(plan.neurons) - 1
         images, words, *rest = ctx.saved_tensors
@@ -375,7 +237,7 @@ class ReadOut(Function):
                 grads = grad_currents[number][:steps]
                 for t in reversed(range(steps)):
                     counts = number == last and start + t + 1 >= plan.begin_eval
-                    retreat(
+                    backward_step(
                         grads[t],
                         later[number],
                         grad if counts else None,
@@ -401,29 +263,71 @@ class ReadOut(Function):
         return None, None, None, *by_parameter
 
 
-def read_out(images: Tensor, weights: Sequence[Tensor], plan: Plan) -> Tensor:
+def watched(layer: nn.Module, linear: nn.Module) -> bool:
+    """Whether someone has hooked in to see what the layer is given and hands out, or has replaced a part of it."""
+    return (
+        type(linear) is not nn.Linear
+        or linear.bias is None
+        or "forward" in linear.__dict__
+        or torch.nn.modules.module._has_any_global_hook()
+        or any(
+            part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+            for part in (layer, linear)
+        )
+    )
+
+
+def can_read_out(images: Tensor, linears: Sequence[nn.Module], neurons: Sequence[Neuron]) -> bool:
+    """Whether `read_out` does what is asked of layers that nobody watches; else the plain way does, or says why not."""
+    weights = [weight for linear in linears for weight in linear.parameters()]
+    return (
+        images.dtype in (torch.float32, torch.float64)
+        and all(weight.dtype == images.dtype and weight.device == images.device for weight in weights)
+        and images.shape[1:] == weights[0].shape[1:]
+        and len(images) > 0
+        and not (images.requires_grad and torch.is_grad_enabled())
+        and not torch.compiler.is_compiling()
+        and all(can_scan(images, neuron) for neuron in neurons)
+    )
+
+
+def read_out(
+    net: nn.Module,
+    images: Tensor,
+    linears: Sequence[nn.Module],
+    neurons: Sequence[Neuron],
+    n_steps: int,
+    begin_eval: int,
+    generator: torch.Generator | None,
+    shared: bool = False,
+    mixed: bool = False,
+) -> Tensor:
     """The last layer's state, averaged over the steps from `begin_eval` on, `[B, N]`.
 
     Parameters
     ----------
-    images : `[B, n]`, contiguous, at least one, float32 or float64; no gradient goes to them.
-    weights : weight and bias of each layer in turn, of the images' dtype and device.
-    plan : the rest.
+    net : whose memory is used again, and goes when it goes.
+    images : `[B, n]`, at least one, float32 or float64; no gradient goes to them.
+    linears, neurons : of each layer in turn, of the images' dtype and device.
+    n_steps, begin_eval, generator, shared, mixed : as in `SpikingNet`.
     """
-    if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)):
-        with torch.no_grad():
-            return _run(images, weights, plan, keep=False)[0]
-    lent: set[int] = set()
+    plan = Plan(n_steps, begin_eval, neurons, generator, shared, mixed, _spare.setdefault(net, {}))
+    images, weights = images.contiguous(), [part for linear in linears for part in linear.parameters()]
+    with full_precision(images.device):
+        if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)):
+            with torch.no_grad():
+                return _run(images, weights, plan, keep=False)[0]
+        lent: set[int] = set()
 
-    def pack(tensor: Tensor) -> tuple[Any, int]:
-        return (_Loan(tensor) if lent and tensor.data_ptr() in lent else tensor), tensor._version
+        def pack(tensor: Tensor) -> tuple[Any, int]:
+            return (_Loan(tensor, plan.spare) if lent and tensor.data_ptr() in lent else tensor), tensor._version
 
-    def unpack(packed: tuple[Any, int]) -> Tensor:
-        tensor: Tensor = packed[0].tensor if isinstance(packed[0], _Loan) else packed[0]
-        if tensor._version != packed[1]:
-            raise RuntimeError("images or weights were changed in place between the forward and the backward pass")
-        return tensor
+        def unpack(packed: tuple[Any, int]) -> Tensor:
+            tensor: Tensor = packed[0].tensor if isinstance(packed[0], _Loan) else packed[0]
+            if tensor._version != packed[1]:
+                raise RuntimeError("images or weights were changed in place between the forward and the backward pass")
+            return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
-        mean: Tensor = ReadOut.apply(plan, lent, images, *weights)
-    return mean
+        with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
+            mean: Tensor = ReadOut.apply(plan, lent, images, *weights)
+        return mean

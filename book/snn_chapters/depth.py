@@ -1,0 +1,631 @@
+"""Deep spiking networks whose neurons do not stay silent, and what ails those that do; derived in chapter 08.
+
+`EnsembleNet` is `SpikingNet` with other read-outs; `fire_at` sets a network's thresholds or weights
+from data, so that its neurons fire at a wanted rate; `diagnose` says who fires and whom the gradient reaches.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from matplotlib.axes import Axes
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from snn_helpers import LayerRecord, SpikingLayer, SpikingNet, evaluate, fit, flicker
+from snn_helpers._check import whole
+from snn_helpers.devices import pick_device, seeded
+from snn_helpers.long.recording import Record, examples, whole_mnist
+from snn_helpers.networks import plain_layers
+from snn_helpers.neurons import Neuron
+from snn_helpers.plots import BLUE, PURPLE, RED
+from snn_helpers.records import load_results
+from snn_helpers.training import TrainingDiverged
+
+READOUTS = ("states", "spikes")
+
+
+READINGS = ("product", "mixture")
+
+
+SHARINGS = ("none", "normalised", "silent")
+
+
+class EnsembleNet(SpikingNet):
+    """`SpikingNet` with an ensemble of neurons for each label, read by states or spikes; derived in chapter 08.
+
+    Neuron `i` of the last layer speaks for label `i % n_labels`. Each **member** `j`, the neurons
+    `j * n_labels` to `(j + 1) * n_labels - 1`, holds one neuron for each label. With the defaults
+    it is `SpikingNet`, bit for bit.
+
+    Parameters
+    ----------
+    sizes : as in `SpikingNet`, with the number of labels last.
+    per_label : the number of members, 1 or more.
+    readout : what stands for a neuron: the mean over steps of its `"states"`, or of its `"spikes"`.
+    reading : how members become one answer. `"product"`: their values are added up before one
+        softmax, which is the normalised product of their softmaxes. `"mixture"`: each has a
+        softmax of its own, and the probabilities are averaged.
+    share : for spikes: whose charge receives the gradient of an ensemble in the steps in which one of
+        it fires; see `share_gradient`.
+    push : the strength of `silence_penalty` in training; 0 is none.
+    wanted_rate : the rate, in spikes a step, below which that penalty sets in.
+    settings : `decay`, `threshold`, `penalty`, `reset`, `generator` of `SpikingNet`.
+    """
+
+    def __init__(
+        self,
+        n_steps: int = 128,
+        begin_eval: int = 0,
+        sizes: Sequence[int] = (784, 100, 10),
+        *,
+        per_label: int = 1,
+        readout: str = "states",
+        reading: str = "product",
+        share: str = "none",
+        push: float = 0.0,
+        wanted_rate: float = 0.05,
+        **settings: Any,
+    ) -> None:
+        per_label = whole("per_label", per_label)
+        for name, value, allowed in (
+            ("readout", readout, READOUTS),
+            ("reading", reading, READINGS),
+            ("share", share, SHARINGS),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+        if share != "none" and readout != "spikes":
+            raise ValueError("share needs readout='spikes': a state receives its gradient anyway")
+        if not (push >= 0 and math.isfinite(push)):
+            raise ValueError(f"push must be a finite number of 0 or more, not {push}")
+        if not 0 < wanted_rate < 1:
+            raise ValueError(f"wanted_rate must lie between 0 and 1 spikes a step, not {wanted_rate}")
+        super().__init__(n_steps, begin_eval, (*sizes[:-1], sizes[-1] * per_label), **settings)
+        self.per_label, self.readout, self.reading, self.share = per_label, readout, reading, share
+        self.push, self.wanted_rate = push, wanted_rate
+
+    def members(self, last: LayerRecord) -> Tensor:
+        """What each member says: `[B, per_label, n_labels]`, from the record of the last layer."""
+        if self.readout == "states":
+            values = last.states
+        elif self.share == "none":
+            values = last.outputs
+        else:
+            values = share_gradient(
+                last,
+                plain_layers(self, "share", any_read_out=True)[-1].threshold,
+                self.per_label,
+                self.share == "silent",
+            )
+        means = values[self.begin_eval :].mean(dim=0)
+        return means.reshape(len(means), self.per_label, -1)
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Log-probabilities `[B, n_labels]`; `generator` is where the flicker comes from."""
+        pushed = self.training and self.push > 0
+        if self.readout == "states" and self.per_label == 1 and not pushed:
+            return super().forward(images, generator)
+        records = self.record(images, generator)
+        log_probs = read_members(self.members(records[-1]), self.reading)
+        if pushed:
+            # The mean of what is subtracted is added to the loss: its value is 0, its gradient the penalty's.
+            penalty = self.push * silence_penalty(self, records, self.wanted_rate)
+            log_probs = log_probs - (penalty - penalty.detach())
+        return log_probs
+
+    def extra_repr(self) -> str:
+        told = f"per_label={self.per_label}, readout={self.readout!r}, reading={self.reading!r}, share={self.share!r}"
+        return f"{super().extra_repr()}, {told}, push={self.push}, wanted_rate={self.wanted_rate}"
+
+
+def read_members(members: Tensor, reading: str = "product") -> Tensor:
+    """Values `[B, per_label, n_labels]` to log-probabilities `[B, n_labels]`; derived in chapter 08."""
+    if reading == "product":
+        return F.log_softmax(members.sum(dim=1), dim=-1)
+    return F.log_softmax(members, dim=-1).logsumexp(dim=1) - math.log(members.shape[1])
+
+
+def charges(record: LayerRecord, threshold: float) -> Tensor:
+    """The charge before the reset, of the record's shape: what stood above the threshold was handed out."""
+    return torch.where(record.outputs > 0, record.outputs + threshold, record.states)
+
+
+def share_gradient(record: LayerRecord, threshold: float, per_label: int, silent_only: bool = False) -> Tensor:
+    """A layer's outputs, unchanged, with a gradient for whole ensembles; derived in chapter 08.
+
+    In a step in which an ensemble fires, the ratio of its summed outputs to its summed positive
+    charges is the slope with which each of its charges, fired or not, receives the gradient. With
+    `silent_only` neurons that fired keep their own slope, 1. Not the gradient of any loss.
+    """
+    charge = charges(record, threshold)
+    outputs = record.outputs
+    by_member = (*outputs.shape[:-1], per_label, outputs.shape[-1] // per_label)
+    total = outputs.detach().reshape(by_member).sum(dim=-2)
+    ratio = total / charge.detach().relu().reshape(by_member).sum(dim=-2).clamp(min=1e-12)
+    slopes = torch.cat([ratio] * per_label, dim=-1)
+    if silent_only:
+        slopes = torch.where(outputs > 0, torch.ones_like(slopes), slopes)
+    shared: Tensor = outputs.detach() + slopes * (charge - charge.detach())
+    return shared
+
+
+def silence_penalty(net: SpikingNet, records: Sequence[LayerRecord], wanted_rate: float) -> Tensor:
+    """How far the charges of neurons that fire too rarely lie below the threshold; derived in chapter 08.
+
+    A mean over all neurons of all layers: by how much a neuron falls short of the wanted rate, as a
+    share of it, times the mean of (threshold - charge) where that is positive, in thresholds. The
+    first factor counts as a constant: a rate of 0 has no gradient, a charge does.
+    """
+    parts = []
+    for layer, record in zip(plain_layers(net, "silence_penalty", any_read_out=True), records):
+        rate = (record.outputs > 0).to(record.outputs.dtype).mean(dim=(0, 1))
+        short = (1 - rate / wanted_rate).relu()
+        below = (1 - charges(record, layer.threshold) / layer.threshold).relu().mean(dim=(0, 1))
+        parts.append(short * below)
+    return torch.cat(parts).mean()
+
+
+@torch.no_grad()
+def fire_at(
+    net: SpikingNet,
+    images: Tensor,
+    rate: float = 0.05,
+    how: str = "thresholds",
+    seed: int = 0,
+    last: bool = True,
+) -> SpikingNet:
+    """Set the network, layer by layer, so that its neurons fire at the wanted rate; derived in chapter 08.
+
+    Parameters
+    ----------
+    net : changed in place.
+    images : `[B, 1, 28, 28]`, some hundreds; labels are not needed.
+    rate : wanted, in spikes a neuron and step, on these images.
+    how : `"thresholds"`: one threshold for each layer; the penalty is scaled with it, so that a spike leaves the
+        same share of the charge. `"weights"`: each layer's weights are scaled until its charge, were there no
+        spikes, has a standard deviation of one threshold, and each neuron's bias is set to give that neuron
+        the rate.
+    seed : of the flicker.
+    last : whether the last layer is set too; its states need no spikes to be read.
+    """
+    if not 0 < rate < 0.5:
+        raise ValueError(f"rate must lie between 0 and 0.5 spikes a step, not {rate}")
+    if how not in ("thresholds", "weights"):
+        raise ValueError(f"how must be 'thresholds' or 'weights', not {how!r}")
+    layers = plain_layers(net, "fire_at", any_read_out=True)
+    device = next(net.parameters()).device
+    generator = seeded(seed)
+    inputs = flicker(images.flatten(1).to(device), net.n_steps, generator)
+    for layer in layers if last else layers[:-1]:
+        if how == "thresholds":
+            _set_threshold(layer, layer.linear(inputs), rate)
+        else:
+            _set_weights(layer, inputs, rate)
+        inputs = layer(inputs)[1]
+    return net
+
+
+def _set_threshold(layer: SpikingLayer, currents: Tensor, rate: float) -> None:
+    ratio = layer.penalty / layer.threshold
+
+    def rate_at(threshold: float) -> float:
+        return _rates(layer, currents, threshold, ratio * threshold).mean().item()
+
+    low, high = 1e-4, 1e4
+    for _ in range(40):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if rate_at(middle) > rate else (low, middle)
+    layer.threshold, layer.penalty = high, ratio * high
+
+
+def _set_weights(layer: SpikingLayer, inputs: Tensor, rate: float) -> None:
+    currents = layer.linear(inputs)
+    charge = torch.zeros_like(currents[0])
+    for current in currents:  # were there no spikes
+        charge = current + layer.decay * charge
+    layer.linear.weight.mul_(layer.threshold / charge.std(dim=0).mean().clamp(min=1e-12))
+    layer.linear.bias.zero_()
+    currents = layer.linear(inputs)
+    low = torch.full_like(layer.linear.bias, -100 * layer.threshold)
+    high = -low
+    for _ in range(40):
+        middle = (low + high) / 2
+        above = _rates(layer, currents + middle, layer.threshold, layer.penalty) > rate
+        low, high = torch.where(above, low, middle), torch.where(above, middle, high)
+    layer.linear.bias.copy_(high)
+
+
+def _rates(layer: SpikingLayer, currents: Tensor, threshold: float, penalty: float) -> Tensor:
+    """The share of steps in which each neuron fires, `[n_neurons]`."""
+    neuron = Neuron(layer.decay, threshold, penalty, layer.reset)
+    state = torch.zeros_like(currents[0])
+    fired = torch.zeros_like(currents[0, 0])
+    for current in currents[:-1]:  # the last step's outputs are never handed out
+        output, state = neuron.step(current, state)
+        fired += (output > 0).to(fired.dtype).mean(dim=0)
+    return fired / len(currents)
+
+
+# --- Diagnosis ------------------------------------------------------------------------------------
+
+
+ALWAYS = 0.8  # a neuron that fires in more than this share of all steps is always firing
+
+
+@dataclass(frozen=True)
+class LayerHealth:
+    """One layer on some images, its neurons one by one: `rates`, `peaks` and `reached` are `[n_neurons]`.
+
+    `rates`: the share of steps in which a neuron fires, over all images. `peaks`: the highest charge
+    that it ever had, in thresholds; it fires above 1. `reached`: whether a gradient reaches its current,
+    and so its bias. `gradient`: the root mean square of the gradient over all of the layer's weights,
+    which need an input to be reached, too.
+    """
+
+    rates: Tensor
+    peaks: Tensor
+    reached: Tensor
+    gradient: float
+
+    @property
+    def rate(self) -> float:
+        """The firing rate, in spikes a neuron and step."""
+        return self.rates.mean().item()
+
+    @property
+    def dead(self) -> float:
+        """The share of neurons that never fire on these images."""
+        return (self.rates == 0).to(torch.float32).mean().item()
+
+    @property
+    def always(self) -> float:
+        """The share of neurons that fire in more than 80 % of the steps."""
+        return (self.rates > ALWAYS).to(torch.float32).mean().item()
+
+    @property
+    def reach(self) -> float:
+        """The share of neurons that a gradient reaches."""
+        return self.reached.to(torch.float32).mean().item()
+
+
+def diagnose(net: SpikingNet, images: Tensor, labels: Tensor, seed: int = 0) -> list[LayerHealth]:
+    """Show the images to the network and look at each layer, the first one first; derived in chapter 08.
+
+    `images` `[B, 1, 28, 28]` and `labels` `[B]`; some hundreds of each. The flicker comes from the
+    seed. The gradient is that of the loss without penalties; the network is left as it was.
+    """
+    layers = plain_layers(net, "diagnose", any_read_out=True)
+    device = next(net.parameters()).device
+    images, labels = images.to(device), labels.to(device)
+    was_training = net.training
+    net.eval()
+    with torch.no_grad():
+        records = net.record(images, seeded(seed))
+    with torch.enable_grad():
+        loss = F.nll_loss(net(images, generator=seeded(seed)), labels)
+        of_weights = torch.autograd.grad(loss, [layer.linear.weight for layer in layers], retain_graph=True)
+        of_biases = torch.autograd.grad(loss, [layer.linear.bias for layer in layers])
+    net.train(was_training)
+    return [
+        LayerHealth(
+            rates=(record.outputs > 0).to(torch.float32).mean(dim=(0, 1)).cpu(),
+            peaks=(charges(record, layer.threshold).amax(dim=(0, 1)) / layer.threshold).cpu(),
+            reached=(of_bias != 0).cpu(),
+            gradient=of_weight.square().mean().sqrt().item(),
+        )
+        for layer, record, of_weight, of_bias in zip(layers, records, of_weights, of_biases)
+    ]
+
+
+def explain(health: list[LayerHealth]) -> list[str]:
+    """One line for each layer, which names what is wrong with it and the cause; derived in chapter 08."""
+    lines = []
+    for index, layer in enumerate(health):
+        faults = [fault for fault in (_firing_fault(health, index), _gradient_fault(health, index)) if fault]
+        told = "; ".join(faults) if faults else "no fault found"
+        lines.append(f"layer {index + 1}: {told} ({layer.rate:.3f} spikes a neuron and step).")
+    return lines
+
+
+def _firing_fault(health: list[LayerHealth], index: int) -> str:
+    layer = health[index]
+    n_dead, n_neurons = int((layer.rates == 0).sum()), len(layer.rates)
+    if n_dead == n_neurons:
+        if index > 0 and health[index - 1].rate == 0:
+            return f"silent, because layer {index} below it is silent and nothing but the biases arrives"
+        highest = layer.peaks.max()
+        return f"silent, because its threshold is out of reach: the highest charge is {highest:.2f} thresholds"
+    if layer.always > 0.1:
+        return f"{layer.always:.0%} of its neurons fire in nearly every step, because their input is too strong"
+    if layer.dead > 0.1:
+        highest = layer.peaks[layer.rates == 0].median()
+        return (
+            f"{n_dead} of {n_neurons} neurons are dead, because their input is too weak: half of them never charge to"
+            f" more than {highest:.2f} thresholds"
+        )
+    return ""
+
+
+def _gradient_fault(health: list[LayerHealth], index: int) -> str:
+    layer = health[index]
+    if layer.reach > 0.5 and layer.gradient > 0:
+        return ""
+    # What stops the gradient is the topmost layer that it does not reach.
+    blocks = [i for i in range(index + 1, len(health)) if health[i].reach == 0]
+    n_reached, n_neurons = int(layer.reached.sum()), len(layer.reached)
+    if n_reached == 0 and blocks:
+        cause = "is silent" if health[blocks[-1]].rate == 0 else "fires whatever it receives"
+        return f"no gradient arrives, because it cannot cross layer {blocks[-1] + 1}, which {cause}"
+    if n_reached == 0 and layer.rate == 0:
+        return "no gradient arrives, because none of its neurons fires"
+    if n_reached == 0:
+        return "no gradient arrives, though it fires: what is read no longer depends on its input"
+    if n_reached > 0 and layer.gradient == 0:
+        return f"only its biases can learn, because layer {index}, which is silent, gives its weights nothing to weigh"
+    return f"the gradient reaches only {n_reached} of {n_neurons} neurons, as it passes only through neurons that fire"
+
+
+def plot_health(axes: Sequence[Axes], health: Sequence[LayerHealth], title: str = "") -> None:
+    """What `diagnose` found, a column for each layer, in two axes.
+
+    Left, a dot for each neuron at its firing rate, red where it never fires, and the share of dead
+    ones above. Right, the size of the gradient of a weight, and the share of neurons that it reaches.
+    """
+    left, right = axes
+    for layer, found in enumerate(health, start=1):
+        rates = found.rates.sort().values
+        places = layer + torch.linspace(-0.3, 0.3, len(rates)) if len(rates) > 1 else torch.tensor([float(layer)])
+        for chosen, colour in ((rates > 0, BLUE), (rates == 0, RED)):
+            left.plot(places[chosen], rates[chosen], "o", color=colour, markersize=3)
+        left.text(layer, 1.2, f"{found.dead:.0%}\ndead", ha="center", va="bottom", fontsize=9)
+        colour = PURPLE if found.gradient > 0 else RED
+        right.bar(layer, found.gradient, color=colour, width=0.6)
+        told = f"reaches\n{found.reach:.0%}" if found.reach > 0 else "none\narrives"
+        right.text(layer, 1.3 * found.gradient + 1e-8, told, ha="center", va="bottom", fontsize=9)
+    layers = range(1, len(health) + 1)
+    left.set_yscale("symlog", linthresh=1e-3, linscale=0.5)
+    left.set(ylim=(-3e-4, 1), ylabel="spikes a step", xlabel="layer")
+    left.set_title(title, pad=32)
+    right.set_yscale("symlog", linthresh=1e-7, linscale=0.3)
+    right.set(ylim=(0, 10), ylabel="gradient of a weight\n(root mean square)", xlabel="layer")
+    for ax in axes:
+        ax.set_xticks(layers)
+        ax.set_xlim(0.4, len(health) + 0.6)
+
+
+# --- The trial ------------------------------------------------------------------------------------
+
+
+HIDDEN = {2: (100,), 3: (100, 100), 4: (100, 100, 100)}  # neurons in the hidden layers, by the number of layers
+
+
+# The repairs, alone and together: what is read, how many layers, and which repair; the learning
+# rates are to be tried three times lower and higher, too.
+ONE: dict[str, Any] = {"readout": "spikes", "learning_rate": 0.5}
+
+
+MANY: dict[str, Any] = {"readout": "spikes", "per_label": 10, "learning_rate": 0.3}
+
+
+FOUR: dict[str, Any] = {"n_layers": 4, "learning_rate": 0.1}
+
+
+REPAIRS: dict[str, dict[str, Any]] = {
+    "one neuron a label": ONE,
+    "one, thresholds": ONE | {"fire": "thresholds"},
+    "one, weights": ONE | {"fire": "weights", "learning_rate": 0.15},
+    "one, penalty for silence": ONE | {"push": 1.0},
+    "ensembles, product": MANY,
+    "ensembles, mixture": MANY | {"reading": "mixture", "learning_rate": 3.0},
+    "ensembles, shared as normalised": MANY | {"share": "normalised", "learning_rate": 1.0},
+    "ensembles, shared with the silent": MANY | {"share": "silent"},
+    "ensembles, weights": MANY | {"fire": "weights", "learning_rate": 0.05},
+    "four layers, as drawn": FOUR,
+    "four layers, thresholds": FOUR | {"fire": "thresholds", "rate": 0.2},
+    "four layers, weights": FOUR | {"fire": "weights", "rate": 0.2},
+    "four layers, penalty for silence": FOUR | {"push": 1.0},
+    "four layers, decay 0.99": FOUR | {"decay": 0.99},
+    "four layers, thresholds, discharge": FOUR | {"fire": "thresholds", "rate": 0.2, "reset": "discharge"},
+    "four layers, weights, discharge": FOUR | {"fire": "weights", "rate": 0.2, "reset": "discharge"},
+}
+
+
+def depth_trial(
+    seed: int,
+    train: TensorDataset,
+    test: TensorDataset,
+    *,
+    n_layers: int = 2,
+    fire: str = "as drawn",
+    rate: float = 0.1,
+    learning_rate: float = 0.1,
+    n_steps: int = 32,
+    batch_size: int = 1000,
+    n_probe: int = 500,
+    device: str | torch.device = "auto",
+    **settings: Any,
+) -> dict[str, Any]:
+    """Train one network of `n_layers` on digits and look at its neurons before and after; derived in chapter 08.
+
+    The schedule is the article's: an epoch each at `learning_rate` times 1, 0.5 and 0.1. `fire` says
+    how the network is set from 300 training images: `"as drawn"` is not at all, else as `how` of
+    `fire_at`, to the rate. A last layer that is read by its states is left as it was drawn. `settings` are those
+    of `EnsembleNet`.
+
+    Returns `test_accuracy` and `test_loss` (0 and None if training diverged), and, `before` and `after`
+    training, layer by layer on `n_probe` test images: `rate`, `dead`, `always`, `reach`, `gradient`; and
+    `dead_labels`, the number of labels of whose ensemble no neuron ever fires.
+    """
+    if n_layers not in HIDDEN:
+        raise ValueError(f"n_layers must be one of {', '.join(map(str, HIDDEN))}, not {n_layers!r}")
+    if fire not in ("as drawn", "thresholds", "weights"):
+        raise ValueError(f"fire must be 'as drawn', 'thresholds' or 'weights', not {fire!r}")
+    device = pick_device(device)
+    sizes = (784, *HIDDEN[n_layers], 10)
+    net = EnsembleNet(n_steps, sizes=sizes, generator=seeded(seed), **settings).to(device)
+    if fire != "as drawn":
+        fire_at(net, train.tensors[0][:300], rate, fire, seed=seed, last=net.readout == "spikes")
+    images, labels = (part[:n_probe] for part in test.tensors)
+    row: dict[str, Any] = {"seed": seed, "before": _health(net, images, labels, seed)}
+    rates = [learning_rate * factor for factor in (1.0, 0.5, 0.1)]
+    try:
+        history = fit(net, train, seed=seed, device=device, learning_rates=rates, batch_size=batch_size, progress=False)
+    except TrainingDiverged:
+        return row | {"test_accuracy": 0.0, "test_loss": None, "diverged": True}
+    on_test = evaluate(net, test, seed=seed)
+    return row | {
+        "n_updates": len(history.loss),
+        "test_accuracy": on_test.accuracy,
+        "test_loss": on_test.loss if math.isfinite(on_test.loss) else None,
+        "after": _health(net, images, labels, seed),
+        "seconds": round(history.seconds, 2),
+    }
+
+
+def _health(net: EnsembleNet, images: torch.Tensor, labels: torch.Tensor, seed: int) -> dict[str, Any]:
+    found = diagnose(net, images, labels, seed)
+    fired = (found[-1].rates > 0).unflatten(0, (net.per_label, -1)).any(dim=0)
+    row: dict[str, Any] = {
+        name: [float(f"{getattr(layer, name):.4g}") for layer in found]
+        for name in ("rate", "dead", "always", "reach", "gradient")
+    }
+    return row | {"dead_labels": int((~fired).sum())}
+
+
+# --- The records ----------------------------------------------------------------------------------
+
+
+def measure_few_digits(n_train: int, held_out: bool = True, **settings: Any) -> dict[str, Any]:
+    """The article's number of updates, 180, with few images; choices are made on 2,000 held-out training images."""
+    train, whole_test = whole_mnist()
+    few, test = examples(train, n_train), examples(train, 58_000, 60_000) if held_out else whole_test
+    return depth_trial(train=few, test=test, batch_size=n_train // 60, **settings)
+
+
+def measure_repair(variant: str, **settings: Any) -> dict[str, Any]:
+    return measure_few_digits(**(REPAIRS[variant] | {"n_train": 3000} | settings))
+
+
+def repair_trials() -> list[dict[str, Any]]:
+    """Each variant at the learning rate whose held-out accuracy is best."""
+    rows = load_results("08_repairs_tuning")["trials"]
+    best = {}
+    for row in sorted(rows, key=lambda row: row["test_accuracy"]):
+        best[row["settings"]["variant"]] = row["settings"]["learning_rate"]
+    return [
+        {"variant": variant, "learning_rate": best[variant], "held_out": False, "seed": seed}
+        for seed in range(5)
+        for variant in REPAIRS
+    ]
+
+
+def measure_depth(**settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    return depth_trial(train=train, test=test, **settings)
+
+
+def measure_depth_held_out(**settings: Any) -> dict[str, Any]:
+    """Everything is chosen on 10,000 training images held out, never on the test images."""
+    train, _ = whole_mnist()
+    fitted = examples(train, 50_000)
+    held_out = examples(train, 50_000, 60_000)
+    return depth_trial(train=fitted, test=held_out, **settings)
+
+
+def depth_trials(tuning: str = "08_depth_tuning") -> list[dict[str, Any]]:
+    """Two and four layers, each with the settings whose held-out accuracy, in the mean over seeds, is best."""
+    rows = load_results(tuning)["trials"]
+    best = []
+    for n_layers in (2, 4):
+        held_out: dict[str, list[float]] = {}
+        for row in rows:
+            settings = {name: value for name, value in row["settings"].items() if name not in ("seed", "n_train")}
+            if settings["n_layers"] == n_layers:
+                held_out.setdefault(json.dumps(settings), []).append(row["test_accuracy"])
+        best.append(json.loads(max(held_out, key=lambda key: sum(held_out[key]) / len(held_out[key]))))
+    return [settings | {"seed": seed} for seed in range(5) for settings in best]
+
+
+# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
+# where they depend on an earlier record, as a function that gives the list.
+RECORDS: dict[str, Record] = {
+    "08_depth_tuning": Record(
+        "Two and four layers with the same choices of starting weights and learning rate, reset 'discharge': 32 steps,"
+        " 180 updates of 100 images, 6,000 training images, 2,000 held out as 'test'",
+        measure_few_digits,
+        [
+            {
+                "n_train": 6000,
+                "n_layers": n_layers,
+                "reset": "discharge",
+                "fire": fire,
+                "rate": 0.2,
+                "learning_rate": rate,
+                "seed": seed,
+            }
+            for seed in range(2)
+            for rate in (0.1, 0.05, 0.2, 0.025)
+            for fire in ("thresholds", "weights", "as drawn")
+            for n_layers in (2, 4)
+            # Four layers as drawn get no gradient at any rate: one is enough to show it.
+            if (n_layers, fire) != (4, "as drawn") or rate == 0.1
+        ],
+    ),
+    "08_depth": Record(
+        "The article's schedule on the whole of MNIST, 32 steps, batch 1000, three epochs: two and four layers, each"
+        " with the best settings of 08_depth_tuning",
+        measure_depth,
+        depth_trials,
+    ),
+    "08_longer_tuning": Record(
+        "Two and four layers with the same choices of starting weights and learning rate, reset 'discharge': 32 steps,"
+        " batch 100, three epochs, 50,000 training images, 10,000 held out as 'test'",
+        measure_depth_held_out,
+        [
+            {
+                "n_layers": n_layers,
+                "reset": "discharge",
+                "fire": fire,
+                "rate": 0.2,
+                "batch_size": 100,
+                "learning_rate": rate,
+                "seed": 0,
+            }
+            for rate in (0.1, 0.2, 0.05, 0.4)
+            for fire in ("thresholds", "weights", "as drawn")
+            for n_layers in (2, 4)
+            # Four layers as drawn get no gradient at any rate: one is enough to show it.
+            if (n_layers, fire) != (4, "as drawn") or rate == 0.1
+        ],
+    ),
+    "08_longer": Record(
+        "The article's schedule with batches of 100, so with ten times the updates, on the whole of MNIST, 32 steps,"
+        " three epochs: two and four layers, each with the best settings of 08_longer_tuning",
+        measure_depth,
+        partial(depth_trials, "08_longer_tuning"),
+    ),
+    "08_repairs_tuning": Record(
+        "The repairs of dead neurons, alone and together, each at three learning rates: 32 steps, 180 updates of 50"
+        " images, 3,000 training images, 2,000 held out as 'test'",
+        measure_repair,
+        [
+            {"variant": variant, "learning_rate": round(factor * REPAIRS[variant]["learning_rate"], 4), "seed": 5}
+            for factor in (1.0, 0.33, 3.0)
+            for variant in REPAIRS
+        ],
+    ),
+    "08_repairs": Record(
+        "The repairs of dead neurons, alone and together, each at its best learning rate of 08_repairs_tuning: 32"
+        " steps, 180 updates of 50 images, 3,000 training images, 10,000 test images",
+        measure_repair,
+        repair_trials,
+    ),
+}

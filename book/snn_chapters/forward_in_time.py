@@ -1,0 +1,230 @@
+"""The gradient of a spiking network with no graph through time; derived in chapter 06."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from snn_helpers import SpikingNet, evaluate, fit, flicker
+from snn_helpers._check import whole
+from snn_helpers.devices import full_precision, seeded
+from snn_helpers.long.recording import Record, whole_mnist
+from snn_helpers.networks import flat, plain_layers
+from snn_helpers.plasticity import reset_slope
+
+
+class OnlineNet(SpikingNet):
+    """`SpikingNet`'s answers and gradients, forward in time, with no graph through time; derived in chapter 06.
+
+    In training, an image is shown twice, with the same flicker. The first showing gives the
+    answer, and the answer gives the error. In the second, each spike of the hidden layer meets
+    its learning signal and changes the gradient. What has to be kept does not grow with
+    `n_steps`. With gradients switched off it is a `SpikingNet`.
+
+    Parameters
+    ----------
+    n_steps, begin_eval, decay, threshold, penalty, reset, generator : as in `SpikingNet`.
+    sizes : inputs, one hidden layer, classes.
+    horizon : how many of its future steps, at least, the last layer's own dynamics enter the
+        learning signals with. The gradient is exact up to `n_steps = 2 * horizon`; beyond that, what
+        is left out has faded to `decay ** horizon` (with |1 - penalty / threshold| up to 1).
+
+    Raises
+    ------
+    TypeError, ValueError : for settings that do not fit; in training also without a generator.
+    """
+
+    def __init__(self, *args: Any, horizon: int = 128, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        if len(self.layers) != 2:
+            raise ValueError(
+                f"sizes must name inputs, one hidden layer and classes, not {len(self.layers) + 1} numbers"
+            )
+        self.horizon = whole("horizon", horizon)
+
+    def logits(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """As in `SpikingNet`; in training, `generator` must be given: the flicker is shown twice."""
+        if not torch.is_grad_enabled():
+            return super().logits(images, generator)
+        if generator is None:
+            raise ValueError("training forward in time shows the same flicker twice: give a generator")
+        if images.requires_grad:
+            raise ValueError("forward in time there are gradients for the weights only: the images must not need one")
+        first, last = plain_layers(self, "OnlineNet")
+        first.currents(flat(images[:1]).unsqueeze(0))  # refuses images that do not fit
+        with full_precision(images.device):
+            parameters = (*first.linear.parameters(), *last.linear.parameters())
+            logits: Tensor = _TwoShowings.apply(self, flat(images), generator, *parameters)
+        return logits
+
+    def steps(self, images: Tensor, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        """Show flattened images `[B, n_inputs]`, step by step, keeping nothing.
+
+        Yields `(frame, hidden, output, state)` for each step, not delayed: the flickering input
+        `[B, n_inputs]`, the hidden layer's outputs, the last layer's outputs and its states.
+        """
+        first, last = plain_layers(self, "OnlineNet")
+        neuron_1, neuron_2 = first.neuron, last.neuron
+        state_1 = hidden = images.new_zeros(len(images), first.n_neurons)
+        state_2 = images.new_zeros(len(images), last.n_neurons)
+        for _ in range(self.n_steps):
+            frame = flicker(images, 1, generator)[0]
+            # The last layer reads what the hidden layer put out one step before.
+            output, state_2 = neuron_2.step(last.linear(hidden), state_2)
+            hidden, state_1 = neuron_1.step(first.linear(frame), state_1)
+            yield frame, hidden, output, state_2
+
+    def share(self, step: int) -> float:
+        """With which weight the state left by a step enters the mean that is the answer; 0 if it does not."""
+        read = self.begin_eval <= step + 1 < self.n_steps  # it is handed out one step later
+        return 1 / (self.n_steps - self.begin_eval) if read else 0.0
+
+    def slope(self, fired: Tensor) -> Tensor:
+        """`reset_slope` of the last layer, in the dtype of its weights."""
+        last = plain_layers(self, "OnlineNet")[1]
+        return reset_slope(fired.to(last.linear.weight.dtype), last.threshold, last.penalty, last.reset)
+
+
+class _TwoShowings(torch.autograd.Function):
+    """To autograd, the whole network over all of time is this one operation."""
+
+    @staticmethod
+    def forward(ctx: Any, net: OnlineNet, images: Tensor, generator: torch.Generator, *parameters: Tensor) -> Tensor:
+        """The first showing: the answer, its derivatives by the last layer's weights, and the recent spikes."""
+        ctx.net, ctx.images = net, images
+        ctx.replay = torch.Generator(generator.device)
+        ctx.replay.set_state(generator.get_state())
+        ctx.save_for_backward(*parameters)  # so that autograd complains if they change in between
+        ctx.recent = deque(maxlen=2 * net.horizon + 1)  # where the last layer fired, lately
+        last = plain_layers(net, "OnlineNet")[1]
+        logits = images.new_zeros(len(images), last.n_neurons)
+        # One more input, of 1, stands for the bias.
+        arriving = F.pad(images.new_zeros(len(images), last.n_inputs), (0, 1), value=1.0)
+        eligibility = images.new_zeros(len(images), last.n_neurons, last.n_inputs + 1)
+        ctx.influence = torch.zeros_like(eligibility)  # d logit / d weight
+        for step, (_, hidden, output, state) in enumerate(net.steps(images, generator)):
+            eligibility += arriving[:, None]
+            slope, share = net.slope(output), net.share(step)
+            logits += share * state
+            eligibility *= slope[:, :, None]  # now d state / d weight
+            ctx.influence.add_(eligibility, alpha=share)
+            eligibility *= last.decay
+            arriving = F.pad(hidden, (0, 1), value=1.0)
+            ctx.recent.append(output > 0)
+        return logits
+
+    @staticmethod
+    def backward(ctx: Any, errors: Tensor) -> tuple[Tensor | None, ...]:
+        """The second showing. `errors` `[B, n_classes]` are the derivatives of the loss by the logits."""
+        with full_precision(errors.device):
+            return _TwoShowings._second(ctx, errors)
+
+    @staticmethod
+    def _second(ctx: Any, errors: Tensor) -> tuple[Tensor | None, ...]:
+        net, images = ctx.net, ctx.images
+        (first, last), horizon, n_steps = plain_layers(net, "OnlineNet"), net.horizon, net.n_steps
+        weights_2 = ctx.saved_tensors[2]
+        gradient_2 = torch.einsum("bk,bkj->kj", errors, ctx.influence)
+        del ctx.influence
+
+        follower = net.steps(images, ctx.replay)
+        window, leader = ctx.recent, iter(())
+        if n_steps > len(window):  # too long ago: a second copy of the network runs ahead
+            window, ahead = deque(), torch.Generator(ctx.replay.device)
+            ahead.set_state(ctx.replay.get_state())
+            leader = net.steps(images, ahead)
+        trace = images.new_zeros(len(images), first.n_inputs + 1)
+        # What each synapse's eligibility lacks, against the trace, as of its neuron's last spike.
+        lacking = images.new_zeros(len(images) * first.n_neurons, first.n_inputs + 1)
+        last_spike = torch.zeros(len(lacking), dtype=images.dtype, device=images.device)
+        taken_at_spike = float(first.neuron.taken_at_spike)
+        gradient_1 = torch.zeros_like(lacking[: first.n_neurons])
+        for start in range(0, n_steps, horizon):
+            while len(window) < min(2 * horizon + 1, n_steps - start):
+                window.append(next(leader)[2] > 0)
+            # The last layer's credit, from the end of the window back to where the follower is.
+            credit, future = torch.zeros_like(errors), []
+            for step in range(start + len(window) - 1, start, -1):
+                credit = net.slope(window[step - start]) * (net.share(step) * errors + last.decay * credit)
+                future.append(credit)
+            for step in range(start, min(start + horizon, n_steps - 1)):
+                frame, hidden, _, _ = next(follower)
+                trace = first.decay * trace + F.pad(frame, (0, 1), value=1.0)
+                # Only where a neuron fired is there anything to do.
+                rows = hidden.flatten().nonzero().squeeze(1)
+                image, neuron = rows // first.n_neurons, rows % first.n_neurons
+                signals = (future.pop() @ weights_2).flatten()[rows]
+                faded = first.decay ** (step - last_spike[rows])
+                lack = lacking.index_select(0, rows).mul_(faded[:, None])
+                eligibility = trace.index_select(0, image).sub_(lack)
+                lacking.index_copy_(0, rows, lack.add_(eligibility, alpha=taken_at_spike))
+                last_spike[rows] = step
+                gradient_1.index_add_(0, neuron, eligibility.mul_(signals[:, None]))
+            for _ in range(min(horizon, len(window))):
+                window.popleft()
+        by_layer = [part for g in (gradient_1, gradient_2) for part in (g[:, :-1], g[:, -1])]
+        return None, None, None, *by_layer
+
+
+def online_trial(
+    method: str,
+    seed: int,
+    train: TensorDataset,
+    test: TensorDataset,
+    *,
+    n_steps: int = 128,
+    batch_size: int = 1000,
+    learning_rates: Sequence[float] = (0.1, 0.05, 0.01),
+    device: str | torch.device = "auto",
+) -> dict[str, Any]:
+    """Train 784-100-10 on digits, `"online"` (forward in time) or by `"bptt"`, from the same seeds; chapter 06.
+
+    On the CPU the two see the same images with the same flicker. Returns the test accuracy and
+    loss, and the loss of each batch before its update.
+    """
+    if method not in ("online", "bptt"):
+        raise ValueError(f"method must be 'online' or 'bptt', not {method!r}")
+    kind = OnlineNet if method == "online" else SpikingNet
+    net = kind(n_steps, generator=seeded(seed))
+    history = fit(
+        net,
+        train,
+        seed=seed,
+        device=device,
+        learning_rates=learning_rates,
+        batch_size=batch_size,
+        progress=False,
+    )
+    on_test = evaluate(net, test, seed=seed)
+    return {
+        "test_accuracy": on_test.accuracy,
+        "test_loss": on_test.loss,
+        "batch_loss": [float(f"{loss:.7g}") for loss in history.loss],
+        "seconds": round(history.seconds, 2),
+    }
+
+
+# --- The records ----------------------------------------------------------------------------------
+
+
+def measure_online(**settings: Any) -> dict[str, Any]:
+    train, test = whole_mnist()
+    return online_trial(train=train, test=test, **settings)
+
+
+# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
+# where they depend on an earlier record, as a function that gives the list.
+RECORDS: dict[str, Record] = {
+    "06_online": Record(
+        "The article's schedule on the whole of MNIST with 32 steps, batch 1000, three epochs: backpropagation through"
+        " time, and the same gradients forward in time, from the same seed with the same images and flicker",
+        measure_online,
+        [{"method": method, "seed": seed, "n_steps": 32} for seed in range(1) for method in ("bptt", "online")],
+    ),
+}

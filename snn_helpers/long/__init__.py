@@ -1,0 +1,1 @@
+"""What a run that takes hours needs: nobody needs this folder to follow the book."""
