@@ -22,13 +22,12 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def seeded(seed: Any, device: str | torch.device = "cpu") -> torch.Generator:
-    """A generator that starts at `seed`, a whole number.
+    """A generator that starts at `seed`, a whole number of 0 or more.
 
     On a GPU it draws there; for any other device it draws on the CPU, so that a seed means the same everywhere.
     """
     home = "cuda" if torch.device(device).type == "cuda" else "cpu"
-    # torch takes 64 bits, with a sign or without.
-    return torch.Generator(home).manual_seed(whole("seed", seed, least=-(2**63), most=2**64 - 1))
+    return torch.Generator(home).manual_seed(whole("seed", seed, least=0, most=2**63 - 1))
 
 
 def draw_uniform(tensor: Tensor, bound: float, generator: torch.Generator | None) -> None:

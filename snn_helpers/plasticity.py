@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
+from warnings import warn
 
 import torch
 import torch.nn.functional as F
@@ -347,3 +349,12 @@ def pair_weights(signals: Tensor, slopes: Tensor, decay: float, n_delays: int) -
         if delay + 1 >= len(signals):
             return
         weights = weights[1:] * (decay * slopes[: len(signals) - delay - 1])
+
+
+def __getattr__(name: str) -> Any:
+    """What chapters 06 and 07 alone use has moved: its old address holds for one version."""
+    for module in (import_module(f"snn_chapters.{subject}") for subject in ("after_spike", "forward_in_time")):
+        if not name.startswith("_") and name in vars(module):
+            warn(f"snn_helpers.plasticity.{name} has moved to {module.__name__}", FutureWarning, stacklevel=2)
+            return vars(module)[name]
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

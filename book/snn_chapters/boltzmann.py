@@ -201,6 +201,8 @@ def cd_gradient(
     if k < 1:
         raise ValueError(f"k must be 1 or more steps, not {k}")
     _check_visible(machine, data)
+    if chains is not None:
+        _check_visible(machine, chains)
     visible = data if chains is None else chains
     for _ in range(k):
         hidden = bernoulli(hidden_given(machine, visible), generator)
@@ -265,8 +267,6 @@ def half_cycle(
         raise ValueError(f"rest must be 0 or more steps and n_steps 1 or more, not {rest} and {n_steps}")
     if pixels is not None:
         _check_visible(machine, pixels)
-        if pixels.min() < 0 or pixels.max() > 1:
-            raise ValueError(f"pixels must lie between 0 and 1, not {pixels.min():.3g} to {pixels.max():.3g}")
         if len(pixels) != len(activity.potentials[0]):
             raise ValueError(
                 f"pixels must hold one image for each of the {len(activity.potentials[0])} copies that run,"
@@ -364,6 +364,11 @@ def _check_visible(machine: Machine, values: Tensor) -> None:
         raise ValueError(
             f"data must have the shape [examples, {n_visible}], one column for each visible neuron,"
             f" not {list(values.shape)}"
+        )
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise ValueError(
+            f"data must lie between 0 (off) and 1 (on), not {values.min():.3g} to {values.max():.3g}: the book's pixels,"
+            " from -0.5 to 0.5, need 0.5 added"
         )
 
 

@@ -19,12 +19,11 @@ from matplotlib.axes import Axes
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from snn_helpers import LayerRecord, SpikingLayer, SpikingNet, evaluate, fit, flicker
+from snn_helpers import LayerRecord, SpikingLayer, SpikingNet, evaluate, fit
 from snn_helpers._check import whole
 from snn_helpers.devices import pick_device, seeded
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.networks import plain_layers
-from snn_helpers.neurons import Neuron
 from snn_helpers.plots import BLUE, PURPLE, RED
 from snn_helpers.records import load_results
 from snn_helpers.training import TrainingDiverged
@@ -200,58 +199,91 @@ def fire_at(
         raise ValueError(f"rate must lie between 0 and 0.5 spikes a step, not {rate}")
     if how not in ("thresholds", "weights"):
         raise ValueError(f"how must be 'thresholds' or 'weights', not {how!r}")
-    layers = plain_layers(net, "fire_at", any_read_out=True)
+    layers = _feedforward_layers(net, last)
     device = next(net.parameters()).device
-    generator = seeded(seed)
-    inputs = flicker(images.flatten(1).to(device), net.n_steps, generator)
-    for layer in layers if last else layers[:-1]:
+    frames = net.frames(images.to(device), seeded(seed))
+    for layer in layers:
+        inputs, currents = _arriving(net, frames, layer)
         if how == "thresholds":
-            _set_threshold(layer, layer.linear(inputs), rate)
+            _set_threshold(layer, currents, rate, len(frames))
         else:
-            _set_weights(layer, inputs, rate)
-        inputs = layer(inputs)[1]
+            _set_weights(layer, inputs, rate, len(frames))
     return net
 
 
-def _set_threshold(layer: SpikingLayer, currents: Tensor, rate: float) -> None:
+def _feedforward_layers(net: SpikingNet, last: bool) -> list[SpikingLayer]:
+    """The layers that `fire_at` sets: of any neurons, as long as these hear nothing but `linear` of the layer below."""
+    told = "fire_at sets the layers of a SpikingNet that hear nothing but the layer below"
+    if not isinstance(net, SpikingNet):
+        raise TypeError(f"{told}; {type(net).__name__} is another kind of network")
+    if last and type(net).run is not SpikingNet.run:
+        raise ValueError(
+            f"{told}; {type(net).__name__} runs them in a way of its own: give last=False to leave its last"
+        )
+    ways, layers = ("forward", "run", "currents"), []
+    for place, layer in enumerate(net.layers if last else net.layers[:-1], start=1):
+        if not isinstance(layer, SpikingLayer) or any(
+            getattr(type(layer), way) is not getattr(SpikingLayer, way) for way in ways
+        ):
+            raise TypeError(f"{told}; layer {place} is a {type(layer).__name__}, which does more")
+        if isinstance(layer.threshold, Tensor) or isinstance(layer.penalty, Tensor):
+            raise TypeError(f"{told}; layer {place} learns its threshold or penalty")
+        layers.append(layer)
+    return layers
+
+
+def _arriving(net: SpikingNet, frames: Tensor, layer: SpikingLayer) -> tuple[Tensor, Tensor]:
+    """What reaches a layer and its neurons in the network's own run: inputs and currents, time first."""
+    caught: list[tuple[Tensor, Tensor]] = []
+    hook = layer.linear.register_forward_hook(lambda _, given, made: caught.append((given[0], made)))
+    try:
+        net.run(frames)
+    finally:
+        hook.remove()
+    inputs, currents = caught[0]
+    if len(currents) == 1:  # a steady image, whose one product serves all steps
+        currents = currents.expand(len(frames), -1, -1)
+    return inputs, currents
+
+
+def _set_threshold(layer: SpikingLayer, currents: Tensor, rate: float, n_steps: int) -> None:
     ratio = layer.penalty / layer.threshold
-
-    def rate_at(threshold: float) -> float:
-        return _rates(layer, currents, threshold, ratio * threshold).mean().item()
-
     low, high = 1e-4, 1e4
     for _ in range(40):
         middle = math.sqrt(low * high)
-        low, high = (middle, high) if rate_at(middle) > rate else (low, middle)
+        layer.threshold, layer.penalty = middle, ratio * middle
+        low, high = (middle, high) if _rates(layer, currents, n_steps).mean().item() > rate else (low, middle)
     layer.threshold, layer.penalty = high, ratio * high
 
 
-def _set_weights(layer: SpikingLayer, inputs: Tensor, rate: float) -> None:
-    currents = layer.linear(inputs)
-    charge = torch.zeros_like(currents[0])
-    for current in currents:  # were there no spikes
+def _set_weights(layer: SpikingLayer, inputs: Tensor, rate: float, n_steps: int) -> None:
+    def currents() -> Tensor:
+        made: Tensor = layer.linear(inputs)
+        return made.expand(n_steps, -1, -1) if len(made) == 1 else made
+
+    charge = torch.zeros_like(currents()[0])
+    for current in currents():  # were there no spikes
         charge = current + layer.decay * charge
     layer.linear.weight.mul_(layer.threshold / charge.std(dim=0).mean().clamp(min=1e-12))
     layer.linear.bias.zero_()
-    currents = layer.linear(inputs)
+    arriving = currents()
     low = torch.full_like(layer.linear.bias, -100 * layer.threshold)
     high = -low
     for _ in range(40):
         middle = (low + high) / 2
-        above = _rates(layer, currents + middle, layer.threshold, layer.penalty) > rate
+        above = _rates(layer, arriving + middle, n_steps) > rate
         low, high = torch.where(above, low, middle), torch.where(above, middle, high)
     layer.linear.bias.copy_(high)
 
 
-def _rates(layer: SpikingLayer, currents: Tensor, threshold: float, penalty: float) -> Tensor:
-    """The share of steps in which each neuron fires, `[n_neurons]`."""
-    neuron = Neuron(layer.decay, threshold, penalty, layer.reset)
+def _rates(layer: SpikingLayer, currents: Tensor, n_steps: int) -> Tensor:
+    """The share of the `n_steps` of a showing in which each neuron fires, `[n_neurons]`."""
     state = torch.zeros_like(currents[0])
     fired = torch.zeros_like(currents[0, 0])
     for current in currents[:-1]:  # the last step's outputs are never handed out
-        output, state = neuron.step(current, state)
+        output, state = layer.step(current, state)
         fired += (output > 0).to(fired.dtype).mean(dim=0)
-    return fired / len(currents)
+    return fired / n_steps
 
 
 # --- Diagnosis ------------------------------------------------------------------------------------
