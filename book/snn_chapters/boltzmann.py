@@ -367,8 +367,8 @@ def _check_visible(machine: Machine, values: Tensor) -> None:
         )
     if not bool(((values >= 0) & (values <= 1)).all()):
         raise ValueError(
-            f"data must lie between 0 (off) and 1 (on), not {values.min():.3g} to {values.max():.3g}: the book's pixels,"
-            " from -0.5 to 0.5, need 0.5 added"
+            f"data must lie between 0 (off) and 1 (on), not {values.min():.3g} to {values.max():.3g}: the book's"
+            " pixels, from -0.5 to 0.5, need 0.5 added"
         )
 
 
