@@ -53,7 +53,7 @@ class SpikingLayer(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        neuron = Neuron(decay, threshold, penalty, reset)
+        neuron = Neuron.of_numbers(decay, threshold, penalty, reset)
         self.decay, self.threshold, self.penalty, self.reset = neuron.decay, neuron.threshold, neuron.penalty, reset
         self.n_inputs, self.n_neurons = whole("n_inputs", n_inputs), whole("n_neurons", n_neurons)
         self.linear = nn.Linear(self.n_inputs, self.n_neurons)

@@ -51,6 +51,11 @@ class Neuron:
                 object.__setattr__(self, name, real(name, value, least=0, **bounds))
         one_of("reset", self.reset, RESETS)
 
+    @classmethod
+    def of_numbers(cls, decay: float, threshold: float, penalty: float, reset: str) -> Neuron:
+        """A neuron that learns none of its settings: tensors are refused."""
+        return cls(real("decay", decay), real("threshold", threshold), real("penalty", penalty), reset)
+
     def __iter__(self) -> Iterator[Any]:
         """The four settings in the order in which `neuron_step` takes them: `neuron_step(current, state, *neuron)`."""
         return iter((self.decay, self.threshold, self.penalty, self.reset))
@@ -117,6 +122,6 @@ def neuron_step(
     ------
     TypeError, ValueError : for settings, dtypes, shapes or devices that do not fit.
     """
-    neuron = Neuron(decay, threshold, penalty, reset)
+    neuron = Neuron.of_numbers(decay, threshold, penalty, reset)
     alike(current=floating("current", current), state=floating("state", state))
     return neuron.step(current, state)

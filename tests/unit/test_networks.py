@@ -144,7 +144,7 @@ def test_the_generator_decides_the_initial_weights(kind: Any) -> None:
     first, again, other = (kind(sizes=(30, 20, 5), generator=seeded(seed)).state_dict() for seed in (1, 1, 2))
     for name in first:
         assert torch.equal(first[name], again[name])
-        assert not torch.equal(first[name], other[name])
+        assert name.endswith("_extra_state") or not torch.equal(first[name], other[name])  # settings are not drawn
     before = torch.random.get_rng_state()
     kind(sizes=(30, 20, 5), generator=seeded(1))
     named = kind(sizes=(30, 20, 5), generator=seeded(1)).state_dict()
