@@ -8,7 +8,7 @@ REQUIREMENTS ?= requirements.txt
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test pdf serve workshop kit times results sweep bench address clean
+.PHONY: help book test pdf serve workshop kit times results sweep bench lock address clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
@@ -21,6 +21,7 @@ help:
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/measure/sweep.py"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
+	@echo "make lock     write requirements-hashed.txt anew after a change of requirements.txt (needs the network)"
 	@echo "make address URL=https://github.com/you/your-fork [BRANCH=main]   point every link at another repository"
 	@echo "make clean    remove what was built (not .venv, not downloaded data)"
 
@@ -55,6 +56,11 @@ sweep: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-bench.txt
 	$(BIN)/python book/_scripts/measure/bench.py $(ARGS)
+
+# For every system and every Python that the book allows; pins that are there already stay as they are.
+lock: .venv/installed
+	$(BIN)/uv pip compile requirements.txt --universal --python-version 3.11.5 --generate-hashes --quiet \
+	  --no-annotate --no-emit-index-url --custom-compile-command "make lock" -o requirements-hashed.txt
 
 address: .venv/installed
 	$(BIN)/python book/_scripts/repo/address.py $(URL) $(BRANCH)

@@ -8,12 +8,14 @@ import json
 import re
 import subprocess
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from address import badges, change_address, current_address, pages_address, setup_cell
-from lock import read_pins
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -148,16 +150,64 @@ def test_no_file_holds_a_secret() -> None:
         assert not found, f"{path}: {found.group(0)[:12] if found else b''!r}"
 
 
-def test_the_hashed_requirements_are_the_same_pins_and_each_has_a_hash() -> None:
+def hashed_requirements() -> dict[str, Requirement]:
+    """Each requirement of requirements-hashed.txt by its name; every line belongs to one, and each has a hash."""
     text = (ROOT / "requirements-hashed.txt").read_text()
-    entries = re.findall(
-        r"^([\w.-]+==[\w.]+)(?: ; ([^\n]*?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M
-    )
-    assert sum(len(entry.splitlines()) + 1 for *_, entry in entries) == len(text.splitlines()) - 1, "a line is no entry"
-    everywhere = read_pins("\n".join(pin for pin, marker, _ in entries if not marker))
-    assert everywhere == read_pins((ROOT / "requirements.txt").read_text()), "run book/_scripts/repo/lock.py"
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    entries = re.findall(r"^(\S+==[^\n]*?) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M)
+    assert sum(1 + len(hashes.splitlines()) for _, hashes in entries) == len(lines), "a line is no entry: make lock"
+    found = {canonicalize_name(Requirement(entry).name): Requirement(entry) for entry, _ in entries}
+    assert len(found) == len(entries), "a package has two versions"
+    return found
+
+
+def test_the_hashed_requirements_are_the_same_pins_and_each_has_a_hash() -> None:
+    pins = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    hashed = hashed_requirements()
+    everywhere = {name: str(entry.specifier) for name, entry in hashed.items() if entry.marker is None}
+    assert everywhere == {canonicalize_name(Requirement(pin).name): str(Requirement(pin).specifier) for pin in pins}
+    assert "://" not in (ROOT / "requirements-hashed.txt").read_text(), "no package index is named"
     for workflow in ("test", "pages"):
         assert "REQUIREMENTS=requirements-hashed.txt" in (ROOT / ".github/workflows" / f"{workflow}.yml").read_text()
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize(
+    ("platform", "system", "os_name", "machine"),
+    [
+        ("linux", "Linux", "posix", "x86_64"),
+        ("darwin", "Darwin", "posix", "arm64"),
+        ("win32", "Windows", "nt", "AMD64"),
+    ],
+)
+def test_the_hashed_requirements_hold_for_other_systems_too(
+    python: str, platform: str, system: str, os_name: str, machine: str
+) -> None:
+    """With hashes pip takes nothing else: what a pin needs on that system, by its own word, must be in the file."""
+    there = {
+        "python_version": python,
+        "python_full_version": f"{python}.5",
+        "sys_platform": platform,
+        "platform_system": system,
+        "os_name": os_name,
+        "platform_machine": machine,
+        "extra": "",
+    }
+    hashed = hashed_requirements()
+    markers = {name: entry.marker for name, entry in hashed.items()}
+    here = {name for name, marker in markers.items() if marker is None or marker.evaluate(there)}
+    needed = {
+        (package.metadata["Name"], needs.name): canonicalize_name(needs.name)
+        for package in distributions()
+        if canonicalize_name(package.metadata["Name"]) in here
+        for needs in map(Requirement, package.requires or [])
+        if needs.marker is None or needs.marker.evaluate(there)
+    }
+    assert len(needed) > 200, "or this test looks at the wrong place"
+    if python == "3.12":
+        assert ("papermill", "aiohttp") in needed, "or no pin differs between the versions of Python any longer"
+    for (package_name, needs_name), name in needed.items():
+        assert name in here, f"{package_name} needs {needs_name} there, and the file has {hashed.get(name)}: make lock"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "book" / "results").glob("*.json")), ids=lambda path: path.stem)
