@@ -70,8 +70,12 @@ clean:
 
 # Written last, so that an installation cut short is taken up again.
 .venv/installed: $(REQUIREMENTS) pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
-	  { echo "This book needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version). Name another: make PYTHON=python3.12 ..."; exit 1; }
+	@found=$$($(PYTHON) -c "import sys; print('.'.join(map(str, sys.version_info[:3])))" 2>/dev/null); \
+	case "$$found" in \
+	  3.11.[5-9] | 3.11.[1-9][0-9] | 3.12.* | 3.13.* | 3.14.*) ;; \
+	  *) echo "This book needs Python 3.11.5 to 3.14, but '$(PYTHON)' is $${found:-no Python that runs here}." \
+	       "Name another: make book PYTHON=python3.12" >&2; exit 1 ;; \
+	esac
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .

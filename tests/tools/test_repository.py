@@ -6,7 +6,10 @@ import ast
 import contextlib
 import json
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 import tomllib
 from importlib.metadata import distributions
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 import yaml
 from address import badges, change_address, current_address, pages_address, setup_cell
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +152,65 @@ def test_no_file_holds_a_secret() -> None:
     for path in tracked():
         found = re.search(shapes.encode(), path.read_bytes())
         assert not found, f"{path}: {found.group(0)[:12] if found else b''!r}"
+
+
+def allowed_pythons() -> SpecifierSet:
+    return SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["2.7.18", "3.9.18", "3.10.19", "3.11.0", "3.11.4", "3.11.5", "3.11.9", "3.11.10", "3.11.15", "3.12.0", "3.13.13",
+     "3.14.0", "3.14.10", "3.15.0", "3.110.0", "4.0.0"],
+)  # fmt: skip
+def test_make_takes_the_pythons_that_the_project_allows_and_no_other(version: str, tmp_path: Path) -> None:
+    """With a program that calls itself this Python, and that fails when it is asked for an environment."""
+    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "pretends.py").write_text(
+        f"""import sys
+assert sys.argv[1] == "-c", "an environment was asked for"
+sys.version_info = ({version.replace(".", ", ")}, "final", 0)
+exec(sys.argv[2])
+"""
+    )
+    pretends = tmp_path / "another-python"
+    pretends.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} pretends.py "$@"\n')
+    pretends.chmod(0o755)
+    run = subprocess.run(["make", "book", "PYTHON=./another-python"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert not (tmp_path / ".venv").exists()
+    allowed = version in allowed_pythons()
+    assert ("an environment was asked for" in run.stderr) == allowed, run.stderr
+    sentence = f"This book needs Python 3.11.5 to 3.14, but './another-python' is {version}. Name another: make book "
+    assert (sentence in run.stderr) == (not allowed), run.stderr
+
+
+def test_make_says_that_a_python_is_not_there(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    run = subprocess.run(["make", "test", "PYTHON=python3.99"], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 2
+    assert "needs Python 3.11.5 to 3.14, but 'python3.99' is no Python that runs here." in run.stderr
+
+
+def test_the_allowed_pythons_are_said_alike_everywhere() -> None:
+    bounds = {part.operator: part.version for part in allowed_pythons()}
+    floor = bounds[">="]
+    assert bounds == {">=": "3.11.5", "<": "3.15"}, "or the sentences below, and the Makefile's, say another"
+    assert f"--python-version {floor} " in (ROOT / "Makefile").read_text(), "make lock"
+    assert "Python 3.11.5 to 3.14" in (ROOT / "README.md").read_text()
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for version in re.findall(r"python-version: \"?([\d.]+)", path.read_text()):
+            assert f"{version}.99" in allowed_pythons(), path.name
+    image = re.search(r"^FROM python:([\d.]+)-", (ROOT / ".binder" / "Dockerfile").read_text(), re.M)
+    assert image and f"{image[1]}.99" in allowed_pythons()
+    # No pin asks for a newer Python than the floor.
+    hashed = hashed_requirements()
+    for package in distributions():
+        if canonicalize_name(package.metadata["Name"]) in hashed:
+            needs = SpecifierSet(package.metadata.get("Requires-Python") or "")
+            assert floor in needs, f"{package.metadata['Name']} needs Python {needs}"
 
 
 def hashed_requirements() -> dict[str, Requirement]:
