@@ -20,6 +20,7 @@ from address import badges, change_address, current_address, pages_address, setu
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -93,6 +94,43 @@ def test_requirements_are_pinned_exactly() -> None:
     floors = {re.split("[<>=]", dependency)[0] for dependency in project["dependencies"]}
     assert given | floors <= pinned
     assert all(">=" in dependency for dependency in project["dependencies"]), "floors only, so that Colab's torch stays"
+
+
+def test_the_floors_are_the_projects() -> None:
+    """The file that the workflow installs has exactly the lowest version of each dependency."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line for line in (ROOT / "requirements-floors.txt").read_text().splitlines() if line and line[0] != "#"]
+    exact = {entry.name: entry.specifier for entry in map(Requirement, lines)}
+    floors = {entry.name: entry.specifier for entry in map(Requirement, project["dependencies"])}
+    assert exact.keys() == floors.keys() and len(lines) == len(exact)
+    for name, specifier in floors.items():
+        (floor,), (pin,) = specifier, exact[name]
+        assert (floor.operator, pin.operator) == (">=", "=="), name
+        assert Version(floor.version) == Version(pin.version), name
+
+
+def test_the_floors_are_tried_with_all_unit_tests_but_those_that_pretend_a_gpu() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "floors.yml").read_text()
+    assert "-r requirements-floors.txt" in workflow
+    lowest = min(version for version in range(20) if f"3.{version}.99" in allowed_pythons())
+    assert f'python-version: "3.{lowest}"' in workflow
+    words = re.search(r'pytest tests/unit -k "([^"]+)"', workflow)
+    assert words
+    left_out = re.findall(r"not (\w+)", words[1])
+    assert words[1] == " and ".join(f"not {word}" for word in left_out)
+    tests = {
+        f"{path.stem}.{function.name}": ast.unparse(function)
+        for path in (ROOT / "tests" / "unit").glob("test_*.py")
+        for function in ast.parse(path.read_text()).body
+        if isinstance(function, ast.FunctionDef) and function.name.startswith("test_")
+    }
+    assert len(tests) > 200, "or this test looks at the wrong place"
+    named = {name for name in tests if any(word in name for word in left_out)}
+    assert named == {name for name, text in tests.items() if "FakeTensorMode" in text}
+    notebooks = re.findall(r"test_runs_under_papermill\[(\w+)-first\]", workflow)
+    assert len(set(notebooks)) == 4
+    for name in notebooks:
+        assert (ROOT / "book" / f"{name}.ipynb").is_file(), name
 
 
 def python_sources() -> list[tuple[str, str]]:

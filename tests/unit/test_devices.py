@@ -17,7 +17,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorDeviceMismatchError, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from snn_helpers import MLP, SpikingLayer, SpikingNet, evaluate, fit, flicker, neuron_step
 from snn_helpers.neurons import RESETS
@@ -96,11 +96,11 @@ def test_the_pretence_catches_a_mix() -> None:
         with torch.device("cuda"):
             net, images = SpikingNet(4), torch.zeros(3, 1, 28, 28)
             net.layers[0] = Careless(784, 100)
-        with pytest.raises(FakeTensorDeviceMismatchError):
+        with pytest.raises(RuntimeError, match=r"same device|different devices"):
             net(images)
         with torch.device("cuda"):
             whole = SpikingNet(4)
-        with pytest.raises(FakeTensorDeviceMismatchError):
+        with pytest.raises(RuntimeError, match=r"same device|different devices"):
             whole(torch.zeros(3, 1, 28, 28))
 
 
