@@ -8,7 +8,7 @@ REQUIREMENTS ?= requirements.txt
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test pdf serve workshop kit times results sweep bench lock address clean
+.PHONY: help book test pdf serve workshop kit times results sweep bench lock address release clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
@@ -23,6 +23,7 @@ help:
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
 	@echo "make lock     write requirements-hashed.txt anew after a change of requirements.txt (needs the network)"
 	@echo "make address URL=https://github.com/you/your-fork [BRANCH=main]   point every link at another repository"
+	@echo "make release VERSION=0.3.0   make the branch of a release, which names itself in badges and first cells"
 	@echo "make clean    remove what was built (not .venv, not downloaded data)"
 
 book: .venv/installed
@@ -64,6 +65,9 @@ lock: .venv/installed
 
 address: .venv/installed
 	$(BIN)/python book/_scripts/repo/address.py $(URL) $(BRANCH)
+
+release: .venv/installed
+	$(BIN)/python book/_scripts/repo/release.py $(VERSION)
 
 clean:
 	rm -rf _build

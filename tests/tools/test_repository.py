@@ -75,7 +75,8 @@ def test_workflows_pin_actions_by_commit_and_ask_for_little() -> None:
     for path in (ROOT / ".github" / "workflows").glob("*.yml"):
         text = path.read_text()
         for used in re.findall(r"uses: (\S+)", text):
-            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"
+            ours = used.startswith("./") and (ROOT / used).is_file()
+            assert ours or re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"
         assert "permissions" in yaml.safe_load(text)
 
 
@@ -268,7 +269,7 @@ def test_the_hashed_requirements_are_the_same_pins_and_each_has_a_hash() -> None
     everywhere = {name: str(entry.specifier) for name, entry in hashed.items() if entry.marker is None}
     assert everywhere == {canonicalize_name(Requirement(pin).name): str(Requirement(pin).specifier) for pin in pins}
     assert "://" not in (ROOT / "requirements-hashed.txt").read_text(), "no package index is named"
-    for workflow in ("test", "pages"):
+    for workflow in ("test", "release"):
         assert "REQUIREMENTS=requirements-hashed.txt" in (ROOT / ".github/workflows" / f"{workflow}.yml").read_text()
 
 
