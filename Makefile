@@ -8,7 +8,7 @@ REQUIREMENTS ?= requirements.txt
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test pdf serve workshop kit times results sweep bench lock address release clean
+.PHONY: help book test pdf serve workshop kit times results sweep bench links lock address release clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
@@ -21,6 +21,7 @@ help:
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/measure/sweep.py"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
+	@echo "make links    ask every page that the book links to whether it is still there (needs the network)"
 	@echo "make lock     write requirements-hashed.txt anew after a change of requirements.txt (needs the network)"
 	@echo "make address URL=https://github.com/you/your-fork [BRANCH=main]   point every link at another repository"
 	@echo "make release VERSION=0.3.0   make the branch of a release, which names itself in badges and first cells"
@@ -57,6 +58,12 @@ sweep: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-bench.txt
 	$(BIN)/python book/_scripts/measure/bench.py $(ARGS)
+
+# What cells print links to other chapters only, so nothing is run.
+links: .venv/installed
+	mkdir -p _build/links
+	sed 's/^  execute_notebooks: .*/  execute_notebooks: "off"/' _config.yml > _build/links/config.yml
+	$(BIN)/jupyter-book build . --config _build/links/config.yml --path-output _build/links --builder linkcheck
 
 # For every system and every Python that the book allows; pins that are there already stay as they are.
 lock: .venv/installed

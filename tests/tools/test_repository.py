@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -29,6 +30,12 @@ def tracked() -> list[Path]:
     command = ["git", "ls-files", "-co", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return [ROOT / name for name in listed.splitlines() if (ROOT / name).is_file()]
+
+
+def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run make as in a terminal: nothing of the make that runs these tests, such as REQUIREMENTS=…, is handed on."""
+    environment = {name: value for name, value in os.environ.items() if not re.match("MAKE|MFLAGS", name)}
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_the_address_is_the_same_everywhere() -> None:
@@ -78,6 +85,30 @@ def test_workflows_pin_actions_by_commit_and_ask_for_little() -> None:
             ours = used.startswith("./") and (ROOT / used).is_file()
             assert ours or re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"
         assert "permissions" in yaml.safe_load(text)
+
+
+def test_pins_and_actions_are_kept_up_to_date() -> None:
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    assert {update["package-ecosystem"] for update in updates} == {"pip", "github-actions"}
+    for update in updates:
+        assert update["schedule"] == {"interval": "weekly"} and len(update["groups"]) == 1
+        for path in update.get("exclude-paths", []):
+            assert (ROOT / path).is_file(), path
+
+
+def test_the_link_check_runs_no_notebook_and_misses_no_doi() -> None:
+    said = make("-n", "-o", ".venv/installed", "links")
+    (command,) = (line for line in said.stdout.splitlines() if line.startswith("sed "))
+    sed = subprocess.run(command.partition(" > ")[0], shell=True, cwd=ROOT, check=True, capture_output=True, text=True)
+    config, changed = yaml.safe_load((ROOT / "_config.yml").read_text()), yaml.safe_load(sed.stdout)
+    assert changed["execute"].pop("execute_notebooks") == "off" != config["execute"].pop("execute_notebooks")
+    assert changed == config
+    workflow = (ROOT / ".github" / "workflows" / "links.yml").read_text()
+    pattern = re.search(r"grep -rhoE '(.+?)' book", workflow)
+    assert pattern
+    listed = (ROOT / "book" / "references.bib").read_text()
+    dois = re.findall(r"^  doi = \{(.+)\},?$", listed, re.M)
+    assert len(dois) >= 10 and dois == re.findall(pattern[1], listed)
 
 
 def test_what_the_benchmark_needs_is_pinned_exactly() -> None:
@@ -216,7 +247,7 @@ exec(sys.argv[2])
     pretends = tmp_path / "another-python"
     pretends.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} pretends.py "$@"\n')
     pretends.chmod(0o755)
-    run = subprocess.run(["make", "book", "PYTHON=./another-python"], cwd=tmp_path, capture_output=True, text=True)
+    run = make("book", "PYTHON=./another-python", folder=tmp_path)
     assert run.returncode == 2
     assert not (tmp_path / ".venv").exists()
     allowed = version in allowed_pythons()
@@ -228,7 +259,7 @@ exec(sys.argv[2])
 def test_make_says_that_a_python_is_not_there(tmp_path: Path) -> None:
     for name in ("Makefile", "pyproject.toml", "requirements.txt"):
         shutil.copy(ROOT / name, tmp_path)
-    run = subprocess.run(["make", "test", "PYTHON=python3.99"], cwd=tmp_path, capture_output=True, text=True)
+    run = make("test", "PYTHON=python3.99", folder=tmp_path)
     assert run.returncode == 2
     assert "needs Python 3.11.5 to 3.14, but 'python3.99' is no Python that runs here." in run.stderr
 
