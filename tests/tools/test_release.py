@@ -294,7 +294,7 @@ def test_the_command_says_why_not(small: Path) -> None:
 def test_pages_and_tags_come_only_after_the_tests() -> None:
     folder = ROOT / ".github" / "workflows"
     workflows = {path.name: yaml.safe_load(path.read_text()) for path in folder.glob("*.yml")}
-    assert [path.name for path in folder.glob("*.yml") if "pages" in path.read_text()] == ["release.yml"]
+    assert [path.name for path in folder.glob("*.yml") if "deploy-pages" in path.read_text()] == ["release.yml"]
     release, test = workflows["release.yml"], workflows["test.yml"]
     on = True  # what YAML 1.1 takes the key `on` for
     assert release[on] == {"push": {"branches": ["release/*"]}}
