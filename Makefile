@@ -8,7 +8,7 @@ REQUIREMENTS ?= requirements.txt
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test pdf serve workshop kit times results sweep bench address clean
+.PHONY: help book test pdf serve workshop kit times results sweep bench links lock address release clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
@@ -21,7 +21,10 @@ help:
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/measure/sweep.py"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
+	@echo "make links    ask every page that the book links to whether it is still there (needs the network)"
+	@echo "make lock     write requirements-hashed.txt anew after a change of requirements.txt (needs the network)"
 	@echo "make address URL=https://github.com/you/your-fork [BRANCH=main]   point every link at another repository"
+	@echo "make release VERSION=0.3.0   make the branch of a release, which names itself in badges and first cells"
 	@echo "make clean    remove what was built (not .venv, not downloaded data)"
 
 book: .venv/installed
@@ -56,16 +59,34 @@ bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-bench.txt
 	$(BIN)/python book/_scripts/measure/bench.py $(ARGS)
 
+# What cells print links to other chapters only, so nothing is run.
+links: .venv/installed
+	mkdir -p _build/links
+	sed 's/^  execute_notebooks: .*/  execute_notebooks: "off"/' _config.yml > _build/links/config.yml
+	$(BIN)/jupyter-book build . --config _build/links/config.yml --path-output _build/links --builder linkcheck
+
+# For every system and every Python that the book allows; pins that are there already stay as they are.
+lock: .venv/installed
+	$(BIN)/uv pip compile requirements.txt --universal --python-version 3.11.5 --generate-hashes --quiet \
+	  --no-annotate --no-emit-index-url --custom-compile-command "make lock" -o requirements-hashed.txt
+
 address: .venv/installed
 	$(BIN)/python book/_scripts/repo/address.py $(URL) $(BRANCH)
+
+release: .venv/installed
+	$(BIN)/python book/_scripts/repo/release.py $(VERSION)
 
 clean:
 	rm -rf _build
 
 # Written last, so that an installation cut short is taken up again.
 .venv/installed: $(REQUIREMENTS) pyproject.toml
-	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
-	  { echo "This book needs Python 3.11 or newer, but '$(PYTHON)' is $$($(PYTHON) --version). Name another: make PYTHON=python3.12 ..."; exit 1; }
+	@found=$$($(PYTHON) -c "import sys; print('.'.join(map(str, sys.version_info[:3])))" 2>/dev/null); \
+	case "$$found" in \
+	  3.11.[5-9] | 3.11.[1-9][0-9] | 3.12.* | 3.13.* | 3.14.*) ;; \
+	  *) echo "This book needs Python 3.11.5 to 3.14, but '$(PYTHON)' is $${found:-no Python that runs here}." \
+	       "Name another: make book PYTHON=python3.12" >&2; exit 1 ;; \
+	esac
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet -r $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .

@@ -1,4 +1,4 @@
-"""Options and fixtures of the whole suite; `--device cuda` runs the unit tests on a GPU."""
+"""Options and fixtures of the whole suite; `--device cuda` runs the unit tests, and only them, on a GPU."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ from notebooks import fingerprint, offline, working_tree  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--device", default="cpu", help="where the unit tests run: cpu (the default) or cuda")
+    parser.addoption(
+        "--device", default="cpu", help="where the unit tests run: cpu (the default) or cuda, which runs no other tests"
+    )
     parser.addoption("--fresh", action="store_true", help="run again the notebooks that have passed before")
 
 
@@ -38,6 +40,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if name != "cpu" and not torch.cuda.is_available():
         # To skip instead would look like a pass.
         raise pytest.UsageError(f"--device {name} was asked for, but torch sees no CUDA GPU here")
+    unit = ROOT / "tests" / "unit"
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
+    if name != "cpu" and not named and unit.is_relative_to(config.invocation_params.dir):
+        # The others ask for no device: on a GPU they would only be run once more. Who names them gets them.
+        config.args = [str(unit)]
 
 
 @pytest.fixture(scope="session")

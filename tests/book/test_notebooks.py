@@ -20,7 +20,7 @@ import nbformat
 import papermill
 import pytest
 import yaml
-from address import badges, current_address, setup_cell
+from address import badges, current_address, current_branch, setup_cell
 from notebooks import (
     BOOK,
     NOTEBOOKS,
@@ -174,13 +174,13 @@ def test_runs_under_papermill(
 
 @pytest.fixture(scope="session")
 def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of its own that holds the working tree, committed or not, as one commit."""
+    """A repository of its own that holds the working tree, committed or not, as one commit of the branch it names."""
     folder = tmp_path_factory.mktemp("snapshot") / "book"
     for name in working_tree():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, folder / name)
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid", "-c", "init.defaultBranch=main"]
-    for command in (["init", "-q"], ["add", "-A"], ["commit", "-q", "-m", "snapshot"]):
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
+    for command in (["init", "-q", "-b", current_branch()], ["add", "-A"], ["commit", "-q", "-m", "snapshot"]):
         subprocess.run(["git", *identity, *command], cwd=folder, check=True)
     return folder
 

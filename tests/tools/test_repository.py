@@ -5,15 +5,23 @@ from __future__ import annotations
 import ast
 import contextlib
 import json
+import os
 import re
+import shlex
+import shutil
 import subprocess
+import sys
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 import yaml
 from address import badges, change_address, current_address, pages_address, setup_cell
-from lock import read_pins
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,6 +30,12 @@ def tracked() -> list[Path]:
     command = ["git", "ls-files", "-co", "--exclude-standard"]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     return [ROOT / name for name in listed.splitlines() if (ROOT / name).is_file()]
+
+
+def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run make as in a terminal: nothing of the make that runs these tests, such as REQUIREMENTS=…, is handed on."""
+    environment = {name: value for name, value in os.environ.items() if not re.match("MAKE|MFLAGS", name)}
+    return subprocess.run(["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True)
 
 
 def test_the_address_is_the_same_everywhere() -> None:
@@ -68,8 +82,33 @@ def test_workflows_pin_actions_by_commit_and_ask_for_little() -> None:
     for path in (ROOT / ".github" / "workflows").glob("*.yml"):
         text = path.read_text()
         for used in re.findall(r"uses: (\S+)", text):
-            assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"
+            ours = used.startswith("./") and (ROOT / used).is_file()
+            assert ours or re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40}", used), f"{path.name}: {used}"
         assert "permissions" in yaml.safe_load(text)
+
+
+def test_pins_and_actions_are_kept_up_to_date() -> None:
+    updates = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text())["updates"]
+    assert {update["package-ecosystem"] for update in updates} == {"pip", "github-actions"}
+    for update in updates:
+        assert update["schedule"] == {"interval": "weekly"} and len(update["groups"]) == 1
+        for path in update.get("exclude-paths", []):
+            assert (ROOT / path).is_file(), path
+
+
+def test_the_link_check_runs_no_notebook_and_misses_no_doi() -> None:
+    said = make("-n", "-o", ".venv/installed", "links")
+    (command,) = (line for line in said.stdout.splitlines() if line.startswith("sed "))
+    sed = subprocess.run(command.partition(" > ")[0], shell=True, cwd=ROOT, check=True, capture_output=True, text=True)
+    config, changed = yaml.safe_load((ROOT / "_config.yml").read_text()), yaml.safe_load(sed.stdout)
+    assert changed["execute"].pop("execute_notebooks") == "off" != config["execute"].pop("execute_notebooks")
+    assert changed == config
+    workflow = (ROOT / ".github" / "workflows" / "links.yml").read_text()
+    pattern = re.search(r"grep -rhoE '(.+?)' book", workflow)
+    assert pattern
+    listed = (ROOT / "book" / "references.bib").read_text()
+    dois = re.findall(r"^  doi = \{(.+)\},?$", listed, re.M)
+    assert len(dois) >= 10 and dois == re.findall(pattern[1], listed)
 
 
 def test_what_the_benchmark_needs_is_pinned_exactly() -> None:
@@ -87,6 +126,43 @@ def test_requirements_are_pinned_exactly() -> None:
     floors = {re.split("[<>=]", dependency)[0] for dependency in project["dependencies"]}
     assert given | floors <= pinned
     assert all(">=" in dependency for dependency in project["dependencies"]), "floors only, so that Colab's torch stays"
+
+
+def test_the_floors_are_the_projects() -> None:
+    """The file that the workflow installs has exactly the lowest version of each dependency."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line for line in (ROOT / "requirements-floors.txt").read_text().splitlines() if line and line[0] != "#"]
+    exact = {entry.name: entry.specifier for entry in map(Requirement, lines)}
+    floors = {entry.name: entry.specifier for entry in map(Requirement, project["dependencies"])}
+    assert exact.keys() == floors.keys() and len(lines) == len(exact)
+    for name, specifier in floors.items():
+        (floor,), (pin,) = specifier, exact[name]
+        assert (floor.operator, pin.operator) == (">=", "=="), name
+        assert Version(floor.version) == Version(pin.version), name
+
+
+def test_the_floors_are_tried_with_all_unit_tests_but_those_that_pretend_a_gpu() -> None:
+    workflow = (ROOT / ".github" / "workflows" / "floors.yml").read_text()
+    assert "-r requirements-floors.txt" in workflow
+    lowest = min(version for version in range(20) if f"3.{version}.99" in allowed_pythons())
+    assert f'python-version: "3.{lowest}"' in workflow
+    words = re.search(r'pytest tests/unit -k "([^"]+)"', workflow)
+    assert words
+    left_out = re.findall(r"not (\w+)", words[1])
+    assert words[1] == " and ".join(f"not {word}" for word in left_out)
+    tests = {
+        f"{path.stem}.{function.name}": ast.unparse(function)
+        for path in (ROOT / "tests" / "unit").glob("test_*.py")
+        for function in ast.parse(path.read_text()).body
+        if isinstance(function, ast.FunctionDef) and function.name.startswith("test_")
+    }
+    assert len(tests) > 200, "or this test looks at the wrong place"
+    named = {name for name in tests if any(word in name for word in left_out)}
+    assert named == {name for name, text in tests.items() if "FakeTensorMode" in text}
+    notebooks = re.findall(r"test_runs_under_papermill\[(\w+)-first\]", workflow)
+    assert len(set(notebooks)) == 4
+    for name in notebooks:
+        assert (ROOT / "book" / f"{name}.ipynb").is_file(), name
 
 
 def python_sources() -> list[tuple[str, str]]:
@@ -148,16 +224,123 @@ def test_no_file_holds_a_secret() -> None:
         assert not found, f"{path}: {found.group(0)[:12] if found else b''!r}"
 
 
-def test_the_hashed_requirements_are_the_same_pins_and_each_has_a_hash() -> None:
-    text = (ROOT / "requirements-hashed.txt").read_text()
-    entries = re.findall(
-        r"^([\w.-]+==[\w.]+)(?: ; ([^\n]*?))? \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M
+def allowed_pythons() -> SpecifierSet:
+    return SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["2.7.18", "3.9.18", "3.10.19", "3.11.0", "3.11.4", "3.11.5", "3.11.9", "3.11.10", "3.11.15", "3.12.0", "3.13.13",
+     "3.14.0", "3.14.10", "3.15.0", "3.110.0", "4.0.0"],
+)  # fmt: skip
+def test_make_takes_the_pythons_that_the_project_allows_and_no_other(version: str, tmp_path: Path) -> None:
+    """With a program that calls itself this Python, and that fails when it is asked for an environment."""
+    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "pretends.py").write_text(
+        f"""import sys
+assert sys.argv[1] == "-c", "an environment was asked for"
+sys.version_info = ({version.replace(".", ", ")}, "final", 0)
+exec(sys.argv[2])
+"""
     )
-    assert sum(len(entry.splitlines()) + 1 for *_, entry in entries) == len(text.splitlines()) - 1, "a line is no entry"
-    everywhere = read_pins("\n".join(pin for pin, marker, _ in entries if not marker))
-    assert everywhere == read_pins((ROOT / "requirements.txt").read_text()), "run book/_scripts/repo/lock.py"
-    for workflow in ("test", "pages"):
+    pretends = tmp_path / "another-python"
+    pretends.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} pretends.py "$@"\n')
+    pretends.chmod(0o755)
+    run = make("book", "PYTHON=./another-python", folder=tmp_path)
+    assert run.returncode == 2
+    assert not (tmp_path / ".venv").exists()
+    allowed = version in allowed_pythons()
+    assert ("an environment was asked for" in run.stderr) == allowed, run.stderr
+    sentence = f"This book needs Python 3.11.5 to 3.14, but './another-python' is {version}. Name another: make book "
+    assert (sentence in run.stderr) == (not allowed), run.stderr
+
+
+def test_make_says_that_a_python_is_not_there(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    run = make("test", "PYTHON=python3.99", folder=tmp_path)
+    assert run.returncode == 2
+    assert "needs Python 3.11.5 to 3.14, but 'python3.99' is no Python that runs here." in run.stderr
+
+
+def test_the_allowed_pythons_are_said_alike_everywhere() -> None:
+    bounds = {part.operator: part.version for part in allowed_pythons()}
+    floor = bounds[">="]
+    assert bounds == {">=": "3.11.5", "<": "3.15"}, "or the sentences below, and the Makefile's, say another"
+    assert f"--python-version {floor} " in (ROOT / "Makefile").read_text(), "make lock"
+    assert "Python 3.11.5 to 3.14" in (ROOT / "README.md").read_text()
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for version in re.findall(r"python-version: \"?([\d.]+)", path.read_text()):
+            assert f"{version}.99" in allowed_pythons(), path.name
+    image = re.search(r"^FROM python:([\d.]+)-", (ROOT / ".binder" / "Dockerfile").read_text(), re.M)
+    assert image and f"{image[1]}.99" in allowed_pythons()
+    # No pin asks for a newer Python than the floor.
+    hashed = hashed_requirements()
+    for package in distributions():
+        if canonicalize_name(package.metadata["Name"]) in hashed:
+            needs = SpecifierSet(package.metadata.get("Requires-Python") or "")
+            assert floor in needs, f"{package.metadata['Name']} needs Python {needs}"
+
+
+def hashed_requirements() -> dict[str, Requirement]:
+    """Each requirement of requirements-hashed.txt by its name; every line belongs to one, and each has a hash."""
+    text = (ROOT / "requirements-hashed.txt").read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    entries = re.findall(r"^(\S+==[^\n]*?) \\\n((?:    --hash=sha256:[0-9a-f]{64}(?: \\)?\n)+)", text, re.M)
+    assert sum(1 + len(hashes.splitlines()) for _, hashes in entries) == len(lines), "a line is no entry: make lock"
+    found = {canonicalize_name(Requirement(entry).name): Requirement(entry) for entry, _ in entries}
+    assert len(found) == len(entries), "a package has two versions"
+    return found
+
+
+def test_the_hashed_requirements_are_the_same_pins_and_each_has_a_hash() -> None:
+    pins = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    hashed = hashed_requirements()
+    everywhere = {name: str(entry.specifier) for name, entry in hashed.items() if entry.marker is None}
+    assert everywhere == {canonicalize_name(Requirement(pin).name): str(Requirement(pin).specifier) for pin in pins}
+    assert "://" not in (ROOT / "requirements-hashed.txt").read_text(), "no package index is named"
+    for workflow in ("test", "release"):
         assert "REQUIREMENTS=requirements-hashed.txt" in (ROOT / ".github/workflows" / f"{workflow}.yml").read_text()
+
+
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize(
+    ("platform", "system", "os_name", "machine"),
+    [
+        ("linux", "Linux", "posix", "x86_64"),
+        ("darwin", "Darwin", "posix", "arm64"),
+        ("win32", "Windows", "nt", "AMD64"),
+    ],
+)
+def test_the_hashed_requirements_hold_for_other_systems_too(
+    python: str, platform: str, system: str, os_name: str, machine: str
+) -> None:
+    """With hashes pip takes nothing else: what a pin needs on that system, by its own word, must be in the file."""
+    there = {
+        "python_version": python,
+        "python_full_version": f"{python}.5",
+        "sys_platform": platform,
+        "platform_system": system,
+        "os_name": os_name,
+        "platform_machine": machine,
+        "extra": "",
+    }
+    hashed = hashed_requirements()
+    markers = {name: entry.marker for name, entry in hashed.items()}
+    here = {name for name, marker in markers.items() if marker is None or marker.evaluate(there)}
+    needed = {
+        (package.metadata["Name"], needs.name): canonicalize_name(needs.name)
+        for package in distributions()
+        if canonicalize_name(package.metadata["Name"]) in here
+        for needs in map(Requirement, package.requires or [])
+        if needs.marker is None or needs.marker.evaluate(there)
+    }
+    assert len(needed) > 200, "or this test looks at the wrong place"
+    if python == "3.12":
+        assert ("papermill", "aiohttp") in needed, "or no pin differs between the versions of Python any longer"
+    for (package_name, needs_name), name in needed.items():
+        assert name in here, f"{package_name} needs {needs_name} there, and the file has {hashed.get(name)}: make lock"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "book" / "results").glob("*.json")), ids=lambda path: path.stem)

@@ -34,12 +34,14 @@ from snn_helpers.data import DataError, draw_subset
 
 TORCHVISIONS_MIRRORS = list(MNIST.mirrors)
 
-# The whole of MNIST, where this machine has a copy; the small copy below is always there.
-WHOLE = [
-    folder
-    for folder in (os.environ.get("SNN_DATA_DIR"), Path(__file__).resolve().parents[3] / "shared" / "mnist")
-    if folder and (Path(folder) / "MNIST" / "raw" / "train-images-idx3-ubyte").exists()
-][:1]
+# The counts of each digit, as the data set's publishers and many papers give them.
+COUNTS = {
+    "train": [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949],
+    "test": [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009],
+}
+# The whole of MNIST, if SNN_DATA_DIR names a copy.
+NAMED = Path(os.environ.get("SNN_DATA_DIR", "/nowhere"))
+WHOLE = NAMED if (NAMED / "MNIST" / "raw" / "train-images-idx3-ubyte").is_file() else None
 
 
 def idx_files() -> dict[str, bytes]:
@@ -250,21 +252,48 @@ def test_a_file_that_cannot_be_read_is_named(copy: Path, monkeypatch: pytest.Mon
         load_mnist("train", folder=copy)
 
 
-if WHOLE:  # not a parametrisation, which pytest reports as skipped where the list is empty
+@pytest.fixture
+def whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The copy in SNN_DATA_DIR, or else one of the same sizes and counts, with drawn pixels and its own checksums."""
+    if WHOLE is not None:
+        return WHOLE
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    drawn = np.random.default_rng(0)
+    for split, prefix in (("train", "train"), ("test", "t10k")):
+        n = sum(COUNTS[split])
+        pixels = drawn.integers(0, 256, (n, 28, 28), dtype=np.uint8)
+        labels = drawn.permutation(np.repeat(np.arange(10, dtype=np.uint8), COUNTS[split]))
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(
+            struct.pack(">4B3I", 0, 0, 8, 3, n, 28, 28) + pixels.tobytes()
+        )
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">4B1I", 0, 0, 8, 1, n) + labels.tobytes())
+    written = list(raw.iterdir())
+    monkeypatch.setattr(data, "MD5", {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in written})
+    monkeypatch.setattr(data, "BYTES", {path.name: path.stat().st_size for path in written})
+    return tmp_path
 
-    def test_the_whole_of_mnist() -> None:
-        folder = WHOLE[0]
-        # The counts of each digit, as the data set's publishers and many papers give them.
-        train, test = load_mnist("train", folder=folder), load_mnist("test", folder=folder)
-        assert train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-        assert test.labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
-        assert train.images.shape == (60_000, 1, 28, 28)
-        assert train.images.min() == -0.5 and train.images.max() == 0.5
-        # torchvision's published mean of the training pixels
-        assert abs(train.images.mean().item() + 0.5 - 0.1307) < 1e-4
-        theirs = MNIST(str(folder), train=False)
-        torch.testing.assert_close(test.images.squeeze(1), theirs.data / 255 - 0.5)
-        assert torch.equal(test.labels, theirs.targets)
+
+def test_the_whole_of_mnist(whole: Path) -> None:
+    for split, n in (("train", 60_000), ("test", 10_000)):
+        digits = load_mnist(split, folder=whole)
+        assert digits.source == "local"
+        assert digits.labels.bincount().tolist() == COUNTS[split]
+        assert digits.images.shape == (n, 1, 28, 28)
+        assert digits.images.min() == -0.5 and digits.images.max() == 0.5
+        theirs = MNIST(str(whole), train=split == "train")
+        torch.testing.assert_close(digits.images.squeeze(1), theirs.data / 255 - 0.5)
+        assert torch.equal(digits.labels, theirs.targets)
+        if WHOLE is not None and split == "train":
+            # torchvision's published mean of the training pixels
+            assert abs(digits.images.mean().item() + 0.5 - 0.1307) < 1e-4
+
+
+def test_the_sizes_that_are_checked_are_those_of_the_whole_of_mnist() -> None:
+    """By the format's description: a header, then a byte for each pixel or label."""
+    for prefix, n in (("train", 60_000), ("t10k", 10_000)):
+        assert data.BYTES[f"{prefix}-images-idx3-ubyte"] == 16 + n * 28 * 28
+        assert data.BYTES[f"{prefix}-labels-idx1-ubyte"] == 8 + n
 
 
 @pytest.mark.parametrize("source", ["auto", "local", "download"])

@@ -116,8 +116,9 @@ def test_plot_window(axes: tuple[Axes, Axes], device: torch.device, as_list: boo
     np.testing.assert_array_equal(curve.get_xdata(), range(-5, 6))
     np.testing.assert_allclose(curve.get_ydata(), values)
     # The causal half is shaded, from 0 to the longest delay.
-    (shade,) = ax.patches
-    assert (shade.get_x(), shade.get_x() + shade.get_width()) == (0, 5)
+    (shade,) = ax.patches  # a rectangle, or a polygon before matplotlib 3.9
+    corners = shade.get_patch_transform().transform(shade.get_path().vertices)
+    assert (corners[:, 0].min(), corners[:, 0].max()) == (0, 5)
 
     n_lines = len(ax.lines)
     plots.plot_window(ax, [-5, 5], [0.0, 1.0], label="nearest")

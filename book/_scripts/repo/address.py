@@ -77,6 +77,7 @@ def change_address(new: str, root: Path = ROOT, branch: str | None = None) -> li
     pairs = [
         (f"{old}@{old_branch}", f"{new}@{branch}"),
         (f"{place}/blob/{old_branch}/", f"{new_place}/blob/{branch}/"),
+        (f"{place}/tree/{old_branch}/", f"{new_place}/tree/{branch}/"),
         (f"mybinder.org/v2/gh/{place}/{old_branch}", f"mybinder.org/v2/gh/{new_place}/{branch}"),
         (old_pages, f"https://{new_owner.lower()}.github.io/{new_name}/"),
         (old, new),
