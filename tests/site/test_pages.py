@@ -263,6 +263,7 @@ from snn_helpers import SpikingNet, fit, load_mnist, widgets
 train, test = load_mnist("train"), load_mnist("test")
 few = TensorDataset(*(part[:2000] for part in train.tensors))
 net = SpikingNet(20, begin_eval=3, generator=torch.Generator().manual_seed(0))
+net.layers[1].threshold = 0.8
 fit(net, few, batch_size=100, learning_rates=(0.1, 0.05), device="cpu", progress=False);
 ---
 widgets.NeuronExplorer(decay=0.8, strength=0.5)
@@ -458,12 +459,13 @@ class Reader:
     """The playground's network in Python, from what the page holds: what it reads in 784 bytes."""
 
     def __init__(self, state: dict[str, Any]) -> None:
-        neuron, sizes = dict(state["_neuron"]), state["_sizes"]
-        self.n_steps, self.begin = neuron.pop("n_steps"), neuron.pop("begin_eval")
-        net = SpikingNet(self.n_steps, sizes=sizes, **neuron).double()
+        self.n_steps, self.begin = state["_showing"]["n_steps"], state["_showing"]["begin_eval"]
+        net = SpikingNet(self.n_steps, sizes=state["_sizes"]).double()
         packed, at = np.frombuffer(state["_weights"], dtype="<i2"), 0
         self.layers: list[Any] = list(net.layers)
-        for layer, scales, biases in zip(self.layers, state["_scales"], state["_biases"]):
+        for layer, neuron, scales, biases in zip(self.layers, state["_neurons"], state["_scales"], state["_biases"]):
+            for name, value in neuron.items():
+                setattr(layer, name, value)
             n = layer.linear.weight.numel()
             integers = torch.from_numpy(packed[at : at + n].astype(np.float64)).view(layer.linear.weight.shape)
             layer.linear.weight.data = integers * torch.tensor(scales, dtype=torch.float64)[:, None]
@@ -655,37 +657,48 @@ def test_no_motion_where_the_reader_asks_for_none(alone: Site, browser: Browser)
     assert browser.run(f"{explorer(k)}.querySelector('output').textContent") == "20"
 
 
-# --- JupyterLab ----------------------------------------------------------------------------------
+# --- JupyterLab and Jupyter Notebook ---------------------------------------------------------------
 
-LAB_CELLS = [
+LIVE_CELLS = [
     "from snn_helpers.widgets import NeuronExplorer\nexplorer = NeuronExplorer(decay=0.5)\nexplorer",
-    'print(f"the next cell finds {explorer.decay:.2f} and {explorer.reset}")',
+    """\
+import torch
+from torch.utils.data import TensorDataset
+from snn_helpers import SpikingNet
+from snn_helpers.widgets import DigitPlayground
+net = SpikingNet(20, generator=torch.Generator().manual_seed(0))
+playground = DigitPlayground(net, TensorDataset(torch.full((1, 1, 28, 28), 0.25), torch.tensor([8])))
+playground""",
+    """\
+inked = (playground.image()[0] > 0).any(dim=0).nonzero().flatten().tolist()
+print(f"the next cell finds {explorer.decay:.2f} and {explorer.reset}, "
+      f"ink from column {inked[0]} to {inked[-1]}, answer {playground.answer}")""",
 ]
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[str]:
-    """JupyterLab itself with a notebook of two cells; the address of the notebook in it."""
+@pytest.fixture(params=["jupyterlab", "notebook"])
+def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """JupyterLab or Jupyter Notebook itself, with a notebook of three cells; the address of the notebook in it."""
     need_chromium()
     notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(source) for source in LAB_CELLS],
+        cells=[nbformat.v4.new_code_cell(source) for source in LIVE_CELLS],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
     )
     (tmp_path / "work").mkdir()
     nbformat.write(notebook, tmp_path / "work" / "explorer.ipynb")
     token = secrets.token_hex(16)
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.port=0"]
+    command = [sys.executable, "-m", request.param, "--no-browser", "--allow-root", "--ServerApp.port=0"]
     command += ["--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}", "--expose-app-in-browser"]
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTER_DATA_DIR": "data"}
     environment = offline(tmp_path / "cache") | {name: str(tmp_path / place) for name, place in places.items()}
     environment |= {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "s"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "w")}
-    log = tmp_path / "lab.log"
+    log = tmp_path / "server.log"
     with log.open("w") as output:
         server = subprocess.Popen(command, cwd=tmp_path / "work", env=environment, stdout=output, stderr=output)
         try:
             for _ in range(600):
-                if found := re.search(r"http://127\.0\.0\.1:\d+/lab", log.read_text()):
+                if found := re.search(r"http://127\.0\.0\.1:\d+/(?=lab|tree)", log.read_text()):
                     break
                 assert server.poll() is None, log.read_text()
                 try:
@@ -693,32 +706,65 @@ def lab(tmp_path: Path) -> Iterator[str]:
                 except subprocess.TimeoutExpired:
                     continue
             assert found, log.read_text()
-            yield f"{found.group(0)}/tree/explorer.ipynb?token={token}"
+            place = {"jupyterlab": "lab/tree", "notebook": "notebooks"}[request.param]
+            yield f"{found.group(0)}{place}/explorer.ipynb?token={token}"
         finally:
             server.terminate()
             server.wait(30)
 
 
-def test_slider_in_jupyterlab_sets_the_trait_in_python(lab: str, browser: Browser) -> None:
-    browser.open(lab)
+N_CELLS = "jupyterapp.shell.currentWidget.content.widgets.length"
+ACTIVE_CELL = "jupyterapp.shell.currentWidget.content.activeCellIndex"
+
+
+def test_explorers_in_a_running_notebook_set_python_and_leave_the_notebook_alone(live: str, browser: Browser) -> None:
+    browser.open(live)
     browser.wait("window.jupyterapp && document.querySelector('.jp-Notebook .jp-CodeCell')", seconds=120)
     # Asked of the application: what its status bar shows depends on the window and on what else it has to say.
     kernel = "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status"
     browser.wait(f"{kernel} === 'idle'", seconds=120)
     browser.run("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
-    browser.wait("document.querySelector('.snn input')", seconds=120)
-    browser.wait("document.body.innerText.includes('the next cell finds 0.50 and scale')", seconds=60)
+    browser.wait("document.querySelectorAll('.snn input').length > 1", seconds=120)
+    browser.wait(
+        "document.body.innerText.includes('the next cell finds 0.50 and scale, ink from column 0 to 27, answer ')",
+        seconds=60,
+    )
+
+    def run_last_cell() -> None:
+        # Only the last cell is run again, so that the others do not make new explorers.
+        browser.run(
+            "(async () => { const n = jupyterapp.shell.currentWidget.content; n.deselectAll(); n.activeCellIndex = 2;"
+            " await jupyterapp.commands.execute('notebook:run-cell'); return true; })()"
+        )
+
     seen = browser.run(f"{SEEN}({explorer(0)})")
-    browser.run(f"{explorer(0)}.querySelector('input').focus()")
+    # With the mouse, as most readers do: the cell is then in its command mode, where letters and arrows are commands.
+    browser.run(f"{explorer(0)}.querySelector('input').id = 'slider'")
+    browser.click("#slider")
+    moved = float(browser.run("document.getElementById('slider').value"))
     browser.key("ArrowRight", times=12)
+    browser.wait(f"Math.abs(document.getElementById('slider').value - {moved + 0.12}) < 1e-9")
+    # Every kind of control, with keys that insert, cut, paste, delete, move and change cells.
+    for k, part in ((0, "input"), (0, "select"), (0, "button"), (1, ".snn-pad")):
+        browser.run(f"{explorer(k)}.querySelector('{part}').focus()")
+        active = browser.run(ACTIVE_CELL)
+        for key in ("a", "b", "x", "v", "d", "d", "m", "ArrowUp", "ArrowLeft", "ArrowDown", "ArrowRight"):
+            browser.key(key)
+            at = browser.run(f"{explorer(k)}.querySelector('{part}') === document.activeElement")
+            assert at, f"{key} took the focus from {part}"
+        assert (browser.run(N_CELLS), browser.run(ACTIVE_CELL)) == (3, active), f"a key on {part} reached the notebook"
     settle(browser)
-    assert browser.run(f"{explorer(0)}.querySelector('output').textContent") == "0.62"
+    decay, reset = (browser.run(f"{explorer(0)}.querySelector('{part}').value") for part in ("input", "select"))
     assert browser.run(f"{SEEN}({explorer(0)})") != seen
     # No link there: it could not lead back to a running notebook.
     assert browser.run(f"{explorer(0)}.querySelector('a') === null")
-    # Only the second cell is run again, so that the first does not make a new explorer.
-    browser.run(
-        "(async () => { const n = jupyterapp.shell.currentWidget.content; n.deselectAll(); n.activeCellIndex = 1;"
-        " await jupyterapp.commands.execute('notebook:run-cell'); return true; })()"
-    )
-    browser.wait("document.body.innerText.includes('the next cell finds 0.62 and scale')", seconds=60)
+    run_last_cell()
+    browser.wait(f"document.body.innerText.includes('the next cell finds {float(decay):.2f} and {reset}')", seconds=60)
+
+    # A stroke on the pad is there for the next cell, and so is what the network reads in it.
+    browser.run(f"{explorer(1)}.querySelectorAll('select')[1].selectedIndex = 2")
+    draw(browser, 1, [[(14, row) for row in range(4, 25)]])
+    answer = browser.wait(f"/I read a \\d/.exec({explorer(1)}.innerText)?.[0]", seconds=60)[-1]
+    run_last_cell()
+    # A line from top to bottom, put into the middle.
+    browser.wait(f"document.body.innerText.includes('ink from column 13 to 14, answer {answer}')", seconds=60)
