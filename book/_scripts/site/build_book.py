@@ -1,9 +1,9 @@
 """Build the pages into _build/html; `make book` calls this.
 
 Two faults of an incremental build are mended here. The cache of executed notebooks knows the
-notebooks, but not the helpers, records and packages that they use: when those change, it is
-dropped. And a build that failed, or was stopped, leaves pages that the next one would take for
-good: the next one then makes all pages again.
+notebooks, but not the helpers, records and packages that they use: when those change, what they
+decided is dropped (`inputs.py`). And a build that failed, or was stopped, leaves pages that the next
+one would take for good: the next one then makes all pages again.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
@@ -29,20 +30,11 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "repo"))
 
 from address import pages_address
+from inputs import State, notebook_keys, refresh
 
-ROOT = Path(__file__).resolve().parents[3]
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[2]
 STRICT = ["-W", "-n", "--keep-going"]  # every warning and every broken reference fails the build
-
-
-def inputs_key(root: Path = ROOT) -> str:
-    """A fingerprint of all that decides a notebook's output beside the notebook itself."""
-    digest = hashlib.sha256()
-    files = [*root.glob("snn_helpers/**/*"), *root.glob("book/results/*.json"), root / "requirements.txt"]
-    for path in sorted(path for path in files if path.is_file() and "__pycache__" not in path.parts):
-        digest.update(f"{path.relative_to(root)}\0".encode())
-        digest.update(path.read_bytes())
-    digest.update(f"{sys.version_info[:2]} {os.environ.get('SNN_DATA_DIR')}".encode())
-    return digest.hexdigest()
 
 
 # Faults of the theme: what is found, and what it becomes. Names for screen readers that leave out what
@@ -204,20 +196,21 @@ def finish_pages(pages: Path, root: Path = ROOT) -> None:
         status.write_text(text.replace("\u2705", "ran through"), encoding="utf-8")
 
 
+def pages_key() -> str:
+    """A fingerprint of what makes pages out of the notebooks and their outputs."""
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(HERE.glob("*.py")))).hexdigest()
+
+
 def build(root: Path = ROOT) -> int:
     """Build the pages; return the exit status, 0 only if every page is whole and nothing warned."""
     built = root / "_build"
-    state = built / ".state"
-    key = inputs_key(root)
-    previous = state.read_text() if state.exists() else ""
-    if previous != key:
-        # "unfinished" and this key: what did run, ran with these inputs, and need not run again.
-        if previous != f"unfinished {key}":
-            shutil.rmtree(built / ".jupyter_cache", ignore_errors=True)
+    before = State.read(root)
+    if refresh(root) or not before.whole or before.pages != pages_key():
         for folder in ("html", ".doctrees", "jupyter_execute"):
             shutil.rmtree(built / folder, ignore_errors=True)
-    built.mkdir(parents=True, exist_ok=True)
-    state.write_text(f"unfinished {key}")
+    # Until it has ended well. The outputs that are kept by then are good, and need not be made again.
+    state = State(notebook_keys(root), pages_key(), whole=False)
+    state.write(root)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     # The notebooks run in this environment, whatever kernels the user has elsewhere.
     environment = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}
@@ -225,7 +218,7 @@ def build(root: Path = ROOT) -> int:
     status = subprocess.run([jupyter_book, "build", root, *STRICT], cwd=root, env=environment).returncode
     if status == 0:
         finish_pages(built / "html", root)
-        state.write_text(key)
+        replace(state, whole=True).write(root)
         print(f"The pages are in {built / 'html'}: type make serve, or open index.html there.")
     return status
 
