@@ -15,14 +15,12 @@ from pathlib import Path
 
 import build_book
 import inputs
-import matplotlib.pyplot as plt
 import nbformat
-import numpy as np
 import pytest
 from address import pages_address
 from jupyter_cache import get_cache
 from notebooks import NOTEBOOKS, code_cells, read
-from PIL import Image
+from pages import machine
 
 import snn_helpers
 
@@ -92,33 +90,13 @@ def test_back_matter_is_made(built_pages: Callable[[], Path]) -> None:
     assert [item.findtext("title") for item in items] == [f"Version {version}" for version in versions]
     assert all("<li>" in str(item.findtext("description")) for item in items)
     status = (pages / "book" / "status.html").read_text(encoding="utf-8")
-    assert build_book.machine() in html.unescape(status)
+    assert machine() in html.unescape(status)
     for notebook in NOTEBOOKS:
         page = (pages / "book" / f"{notebook.stem}.html").read_text(encoding="utf-8")
         assert re.search(rf"{notebook.stem}<.*?ran through", status, re.S), f"{notebook.stem} is not on the status page"
         card = re.search(r'property="og:image" content="([^"]+)"', page)
         assert card and (pages / card[1].removeprefix(address)).is_file(), f"{notebook.stem} has no card"
         assert f'href="{address}changes.xml"' in page
-
-
-def test_figures_become_smaller_and_stay_the_same(tmp_path: Path) -> None:
-    (tmp_path / "_images").mkdir()
-    path = tmp_path / "_images" / "figure.png"
-    fig, ax = plt.subplots()
-    for k in range(5):
-        ax.plot([0, 1, 2], [k, k + 1, k], linewidth=3)
-    ax.imshow(np.arange(400).reshape(20, 20), extent=(0, 2, 0, 2))
-    fig.savefig(path)
-    plt.close(fig)
-    with Image.open(path) as figure:
-        before, size = np.asarray(figure.convert("RGB")), path.stat().st_size
-    build_book.shrink_figures(tmp_path)
-    with Image.open(path) as figure:
-        after = np.asarray(figure.convert("RGB"))
-    assert np.array_equal(before, after) and path.stat().st_size < size
-    once = path.read_bytes()
-    build_book.shrink_figures(tmp_path)
-    assert path.read_bytes() == once and list(path.parent.iterdir()) == [path]
 
 
 # --- what runs again after a change ---------------------------------------------------------------

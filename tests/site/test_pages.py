@@ -20,7 +20,6 @@ import numpy as np
 import pytest
 import torch
 from browser import HOW_TO_GET_IT, Browser, find_chromium, serve
-from build_book import mend_pages
 from make_pdf import make_pdf
 from nbclient import NotebookClient
 from notebooks import NOTEBOOKS, offline
@@ -185,26 +184,6 @@ def test_pages_are_bound_into_one_pdf(book: Site, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="run make book"):
         make_pdf(book.folder, target, ["book/not_there"])
     assert target.read_bytes() == before, "a failure must leave what was there"
-
-
-def test_mending_a_page_twice_changes_nothing(tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    page.write_text(
-        '<summary aria-label="Toggle hidden content"><p>Show</p></summary>\n'
-        '<script>const THEBE_JS_URL = "x"; const a = 1</script>\n'
-        '<script async="async" src="a/sphinx-thebe.js?v=1"></script>\n'
-        '<button class="btn search-button-field b" title="Search" aria-label="Search" data-x>Search</button>\n'
-        '<button aria-label="Mode"><i class="theme-switch fa-sun" data-mode="light" title="Light"></i></button>'
-    )
-    mend_pages(tmp_path)
-    mended = page.read_text()
-    assert mended == (
-        "<summary><p>Show</p></summary>\n"
-        '<button class="btn search-button-field b" title="Search" data-x>Search</button>\n'
-        '<button aria-label="Mode"><i class="theme-switch fa-sun" data-mode="light"></i></button>'
-    )
-    mend_pages(tmp_path)
-    assert page.read_text() == mended
 
 
 def test_every_page_has_a_policy_that_knows_its_own_scripts_only(book: Site) -> None:
