@@ -151,6 +151,9 @@ def test_a_second_build_changes_nothing(first: str, small_book: Path, build: Cal
     ran(small_book)
     html = small_book / "_build" / "html"
     before = {path: path.read_bytes() for path in html.rglob("*") if path.suffix in (".html", ".png", ".xml")}
+    assert "mended" not in build()
+    # And once more as after a build that was stopped while it wrote pages.
+    (small_book / "_build" / ".doctrees" / "pages.finished").unlink()
     assert "mended in the pages: nothing" in build()
     assert ran(small_book) == []
     assert {path: path.read_bytes() for path in before} == before
@@ -232,9 +235,8 @@ def test_a_theme_that_has_changed_is_reported(monkeypatch: pytest.MonkeyPatch, t
 
     class App:
         builder = type("Builder", (), {"name": "html"})
-        outdir, srcdir = str(tmp_path), str(tmp_path)
+        outdir = srcdir = doctreedir = str(tmp_path)
         config = type("Config", (), {"html_baseurl": ""})
-        _pages_written = True
 
     pages.finish(App(), None)  # type: ignore[arg-type]
     assert warnings == ["no page has old buttons to mend (button.old): has the theme changed?"]

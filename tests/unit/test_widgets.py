@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from browser import HOW_TO_GET_IT, Browser, find_chromium, serve
+from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
 from torch.utils.data import TensorDataset
 
 from snn_helpers import MLP, SpikingNet, flicker, neuron_step, widgets
@@ -41,10 +41,10 @@ def run() -> Iterator[Run]:
     if node is None and find_chromium() is None:
         pytest.skip(f"what runs the explorers' scripts is missing, node or a browser; {HOW_TO_GET_IT}")
     if node is None:
-        with serve(JS) as address, Browser() as browser:
-            browser.open(f"{address}/explorers.css")
-            yield lambda body, cases: browser.run(
-                f"import('/simulation.js').then((s) => {json.dumps(cases)}.map((c) => {{ {body} }}))"
+        with serve(JS) as address, chromium() as browser, Tab(browser) as tab:
+            tab.open(f"{address}/explorers.css")
+            yield lambda body, cases: tab.page.evaluate(
+                f"(cases) => import('/simulation.js').then((s) => cases.map((c) => {{ {body} }}))", cases
             )
         return
 

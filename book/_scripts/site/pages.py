@@ -25,7 +25,8 @@ from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 
-from bs4 import BeautifulSoup, NavigableString, Tag
+from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
 from bs4.formatter import HTMLFormatter
 from PIL import Image
 from sphinx.application import Sphinx
@@ -263,6 +264,11 @@ def changelog_of(app: Sphinx) -> Path:
     return Path(app.srcdir) / "book" / "changelog.md"
 
 
+def finished(app: Sphinx) -> Path:
+    """A mark that is there while no page has been written since all were finished; it knows by what."""
+    return Path(app.doctreedir) / "pages.finished"
+
+
 def drop_stale_outputs(app: Sphinx) -> None:
     app._stale_notebooks = refresh(Path(app.srcdir))  # type: ignore[attr-defined]
 
@@ -274,8 +280,8 @@ def read_again(app: Sphinx, *_: object) -> list[str]:
 
 
 def name_the_feed(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: object) -> None:
-    """Tell feed readers where to look."""
-    app._pages_written = True  # type: ignore[attr-defined]
+    """Tell feed readers where to look; a page is being written, so that there is something to finish."""
+    finished(app).unlink(missing_ok=True)
     if app.config.html_baseurl and changelog_of(app).exists():
         address = html.escape(f"{app.config.html_baseurl}changes.xml")
         link = f'<link rel="alternate" type="application/rss+xml" title="Changes" href="{address}" />'
@@ -285,10 +291,13 @@ def name_the_feed(app: Sphinx, name: str, template: str, context: dict[str, Any]
 def finish(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.name != "html":
         return
-    pages = Path(app.outdir)
+    pages, mark, by = Path(app.outdir), finished(app), hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    if mark.exists() and mark.read_text() == by:
+        return
+    written = not mark.exists()
     found = finish_pages(pages, tell_status)
     logger.info("mended in the pages: %s", ", ".join(f"{n} {what}" for what, n in found.items()) or "nothing")
-    if getattr(app, "_pages_written", False):
+    if written:
         for each in MENDS:
             if each.everywhere and not found[each.what]:
                 logger.warning("no page has %s to mend (%s): has the theme changed?", each.what, each.selector)
@@ -297,6 +306,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
         write_sitemap(pages, address)
         if changelog_of(app).exists():
             write_feed(pages, changelog_of(app).read_text(encoding="utf-8"), address)
+    mark.write_text(by)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
