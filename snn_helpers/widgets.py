@@ -9,7 +9,9 @@ object: what a reader chooses in a running notebook, the next cell can use. Firs
 from __future__ import annotations
 
 import copy
+import math
 import re
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,11 @@ import anywidget
 import numpy as np
 import torch
 import traitlets as t
-from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from .networks import SpikingNet
-from .neurons import RESETS
+from .neurons import RESETS, SpikingLayer, check_neuron_settings
 
 _JS = Path(__file__).parent / "js"
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.M)
@@ -54,6 +56,44 @@ def uniform(seed: int, n: int, start: int = 0) -> Tensor:
     return torch.from_numpy((x ^ (x >> np.uint32(14))) / 2.0**32)
 
 
+class _Number(t.Float):  # type: ignore[type-arg]  # Colab's traitlets has no such arguments
+    """A finite number. NumPy's numbers are taken, and made plain: the page gets them as JSON."""
+
+    info_text = "a finite number"
+
+    def validate(self, obj: Any, value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+            self.error(obj, value)
+        return float(super().validate(obj, float(value)))
+
+
+class _Whole(t.Int):  # type: ignore[type-arg]
+    """A whole number, NumPy's included."""
+
+    info_text = "a whole number"
+
+    def validate(self, obj: Any, value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            self.error(obj, value)
+        return int(super().validate(obj, int(value)))
+
+
+class _Buffer(t.Bytes):
+    """Bytes, which a front end sends as a `memoryview`; `length`: how many there must be, if that is known."""
+
+    def __init__(self, default: bytes = b"", length: int | None = None) -> None:
+        super().__init__(default)
+        self._length = length
+
+    def validate(self, obj: Any, value: Any) -> bytes:
+        if isinstance(value, (bytearray, memoryview)):
+            value = bytes(value)
+        data = bytes(super().validate(obj, value) or b"")
+        if self._length is not None and len(data) != self._length:
+            raise t.TraitError(f"{self.name} must hold {self._length} bytes, not {len(data)}; it stays as it was")
+        return data
+
+
 class _Explorer(anywidget.AnyWidget):
     """Common to all: the style, and the settings that the reset button brings back."""
 
@@ -80,18 +120,19 @@ class NeuronExplorer(_Explorer):
     _esm = bundle("neuron_explorer.js")
     _settings = ("decay", "threshold", "penalty", "reset", "strength", "flicker", "seed", "n_steps")
 
-    decay = t.Float(0.9, min=0, max=1).tag(sync=True)
-    threshold = t.Float(1.0, min=0.01).tag(sync=True)
-    penalty = t.Float(1.5, min=0).tag(sync=True)
+    decay = _Number(0.9, min=0, max=1).tag(sync=True)
+    threshold = _Number(1.0, min=0.01).tag(sync=True)
+    penalty = _Number(1.5, min=0).tag(sync=True)
     reset = t.Enum(RESETS, default_value="scale").tag(sync=True)
-    strength = t.Float(0.25, min=0).tag(sync=True)
-    flicker = t.Float(1.0, min=0, max=1).tag(sync=True)
-    seed = t.Int(0, min=0).tag(sync=True)
-    n_steps = t.Int(80, min=1).tag(sync=True)
+    strength = _Number(0.25, min=0).tag(sync=True)
+    flicker = _Number(1.0, min=0, max=1).tag(sync=True)
+    seed = _Whole(0, min=0).tag(sync=True)
+    n_steps = _Whole(80, min=1).tag(sync=True)
 
     def current(self) -> Tensor:
         """The current that the explorer shows, `[n_steps]`, float64."""
-        return self.strength * (1 - self.flicker + self.flicker * (2 * uniform(self.seed, self.n_steps)))
+        current: Tensor = self.strength * (1 - self.flicker + self.flicker * (2 * uniform(self.seed, self.n_steps)))
+        return current
 
 
 class WindowExplorer(_Explorer):
@@ -105,13 +146,13 @@ class WindowExplorer(_Explorer):
     _esm = bundle("window_explorer.js")
     _settings = ("decay", "threshold", "penalty", "reset", "earlier", "strength", "after_decay")
 
-    decay = t.Float(0.9, min=0, max=1).tag(sync=True)
-    threshold = t.Float(1.0, min=0.01).tag(sync=True)
-    penalty = t.Float(1.5, min=0).tag(sync=True)
+    decay = _Number(0.9, min=0, max=1).tag(sync=True)
+    threshold = _Number(1.0, min=0.01).tag(sync=True)
+    penalty = _Number(1.5, min=0).tag(sync=True)
     reset = t.Enum(RESETS, default_value="scale").tag(sync=True)
-    earlier = t.Int(0, min=0, max=30).tag(sync=True)
-    strength = t.Float(0.0, min=0).tag(sync=True)
-    after_decay = t.Float(0.8, min=0, max=0.98).tag(sync=True)
+    earlier = _Whole(0, min=0, max=30).tag(sync=True)
+    strength = _Number(0.0, min=0).tag(sync=True)
+    after_decay = _Number(0.8, min=0, max=0.98).tag(sync=True)
 
 
 def pack(weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -119,13 +160,19 @@ def pack(weights: Tensor) -> tuple[Tensor, Tensor]:
 
     Parameters
     ----------
-    weights : `[n_neurons, n_inputs]`, floating.
+    weights : `[n_neurons, n_inputs]`, floating, all finite.
 
     Returns
     -------
     (integers, scales) : `[n_neurons, n_inputs]` of int16, and `[n_neurons]`; `weights` are
         `integers * scales[:, None]`, off by half a scale at most.
+
+    Raises
+    ------
+    ValueError : if a weight is infinite or no number.
     """
+    if not weights.isfinite().all():
+        raise ValueError("the weights must be finite numbers; training with a lower learning rate may keep them so")
     scales = weights.abs().amax(dim=1).clamp(min=1e-12) / 32767
     return (weights / scales[:, None]).round().to(torch.int16), scales
 
@@ -133,11 +180,34 @@ def pack(weights: Tensor) -> tuple[Tensor, Tensor]:
 def packed_net(net: SpikingNet) -> SpikingNet:
     """A copy of the network with the weights that are left after packing: what the browser runs."""
     packed = copy.deepcopy(net)
-    layers: list[Any] = list(packed.layers)
-    for layer in layers:
+    for layer in _plain_layers(packed, "packed_net"):
         integers, scales = pack(layer.linear.weight.detach())
         layer.linear.weight.data = integers * scales[:, None]
     return packed
+
+
+def _plain_layers(net: Any, for_what: str) -> list[SpikingLayer]:
+    """The layers of a plain `SpikingNet`; a TypeError names what is no part of one.
+
+    To be replaced by `networks.feedforward_layers(net, for_what)`.
+    """
+    plain = f"{for_what} needs a SpikingNet as chapter 3 makes it, with feedforward layers of graded spikes"
+    own = [
+        name for name in ("forward", "record", "run") if getattr(type(net), name, 0) is not getattr(SpikingNet, name, 0)
+    ]
+    if not isinstance(net, SpikingNet) or own:
+        raise TypeError(f"{plain}, not {type(net).__name__}")
+    layers = []
+    for k, layer in enumerate(net.layers, start=1):
+        if type(layer) is not SpikingLayer:
+            raise TypeError(f"{plain}; layer {k} is a {type(layer).__name__}")
+        if type(layer.linear) is not nn.Linear or layer.linear.bias is None:
+            raise TypeError(f"{plain}; the weights of layer {k} are no nn.Linear with a bias")
+        if any(isinstance(getattr(layer, name), Tensor) for name in ("decay", "threshold", "penalty")):
+            raise TypeError(f"{plain}; layer {k} has a setting that is a tensor: make it a number, with .item()")
+        check_neuron_settings(layer.decay, layer.threshold, layer.penalty, layer.reset)
+        layers.append(layer)
+    return layers
 
 
 class DigitPlayground(_Explorer):
@@ -145,46 +215,64 @@ class DigitPlayground(_Explorer):
 
     Parameters
     ----------
-    net : a trained `SpikingNet` that reads 28 x 28 pixels, on any device.
-    digits : real digits to pick from, of (image, label).
+    net : a trained `SpikingNet` from 28 x 28 pixels to ten digits, with one hidden layer or more, on any
+        device. Each layer may have its own settings, as `fire_at` leaves them.
+    digits : real digits to pick from, of (image, label), normalised as `load_mnist` does it.
     seed : of the flicker.
 
     Traits: `drawing`, what was shown last, 784 bytes; `answer`, what the network read, -1 before it
     has; `means`, the ten read-outs; `seed`. `image()` gives the drawing as the network takes it.
+
+    Raises
+    ------
+    TypeError : for a network that is not a plain `SpikingNet`: the page runs no other.
+    ValueError : for other sizes, and for images that do not fit.
     """
 
     _esm = bundle("digit_playground.js")
     _settings = ("seed",)
 
-    seed = t.Int(0, min=0).tag(sync=True)
-    drawing = t.Bytes(bytes(784)).tag(sync=True)
-    answer = t.Int(-1).tag(sync=True)
-    means = t.List(t.Float()).tag(sync=True)
-    _neuron = t.Dict().tag(sync=True)
-    _sizes = t.List(t.Int()).tag(sync=True)
-    _weights = t.Bytes().tag(sync=True)
+    seed = _Whole(0, min=0).tag(sync=True)
+    drawing = _Buffer(bytes(784), length=784).tag(sync=True)
+    answer = _Whole(-1, min=-1, max=9).tag(sync=True)
+    means = t.List(_Number()).tag(sync=True)
+    _neurons: t.List[Any] = t.List().tag(sync=True)
+    _showing = t.Dict().tag(sync=True)
+    _sizes = t.List(_Whole()).tag(sync=True)
+    _weights = _Buffer().tag(sync=True)
     _scales: t.List[Any] = t.List().tag(sync=True)
     _biases: t.List[Any] = t.List().tag(sync=True)
-    _digits = t.Bytes().tag(sync=True)
-    _labels = t.List(t.Int()).tag(sync=True)
+    _digits = _Buffer().tag(sync=True)
+    _labels = t.List(_Whole()).tag(sync=True)
 
-    def __init__(self, net: SpikingNet, digits: TensorDataset, seed: int = 0) -> None:
-        layers: list[Any] = list(net.layers)
-        if layers[0].n_inputs != 784:
-            raise ValueError(f"the network must read 784 pixels, not {layers[0].n_inputs}")
+    def __init__(self, net: SpikingNet, digits: Dataset[Any], seed: int = 0) -> None:
+        layers = _plain_layers(net, "DigitPlayground")
+        sizes = [layers[0].n_inputs, *(layer.n_neurons for layer in layers)]
+        if sizes[0] != 784:
+            raise ValueError(f"the network must read 784 pixels, not {sizes[0]}")
+        if sizes[-1] != 10 or len(sizes) < 3:
+            raise ValueError(
+                f"the network must have a hidden layer and ten answers, such as (784, 100, 10), not {sizes}"
+            )
+        images, labels = _as_bytes(digits)
         super().__init__(seed=seed)
         packed = [pack(layer.linear.weight.detach().cpu()) for layer in layers]
-        images, labels = digits.tensors
         with self.hold_sync():
-            self._neuron = {name: getattr(layers[0], name) for name in ("decay", "threshold", "penalty", "reset")}
-            self._neuron |= {"n_steps": net.n_steps, "begin_eval": net.begin_eval}
-            self._sizes = [layers[0].n_inputs, *(layer.n_neurons for layer in layers)]
+            # Layer by layer: nothing says that all layers have the settings of the first.
+            self._neurons = [
+                {name: float(getattr(layer, name)) for name in ("decay", "threshold", "penalty")}
+                | {"reset": layer.reset}
+                for layer in layers
+            ]
+            self._showing = {"n_steps": int(net.n_steps), "begin_eval": int(net.begin_eval)}
+            self._sizes = sizes
             self._weights = b"".join(integers.numpy().astype("<i2").tobytes() for integers, _ in packed)
             self._scales = [scales.tolist() for _, scales in packed]
             self._biases = [layer.linear.bias.detach().cpu().tolist() for layer in layers]
-            self._digits = _as_bytes(images)
-            self._labels = labels.tolist()
-            self.drawing = self._digits[:784]
+            self._digits = images
+            self._labels = labels
+            if labels:
+                self.drawing = images[:784]
 
     def image(self) -> Tensor:
         """The drawing, normalised as `load_mnist` does it: `[1, 28, 28]`, torch's default dtype."""
@@ -192,5 +280,17 @@ class DigitPlayground(_Explorer):
         return pixels.reshape(1, 28, 28) / 255 - 0.5
 
 
-def _as_bytes(images: Tensor) -> bytes:
-    return bytes(((images.detach().cpu().flatten() + 0.5) * 255).round().clamp(0, 255).to(torch.uint8).tolist())
+def _as_bytes(digits: Any) -> tuple[bytes, list[int]]:
+    """Each image as 784 bytes, one after the other, and the labels."""
+    images, labels = [], []
+    # One by one, as the data set hands them out, whatever it makes of what it holds.
+    for k in range(len(digits)):
+        image, label = digits[k]
+        pixels = torch.as_tensor(image).detach().cpu().flatten()
+        if len(pixels) != 784:
+            raise ValueError(f"each digit must have 784 pixels, not {len(pixels)} (digit {k})")
+        if not (pixels.abs() <= 0.5 + 1e-6).all():  # what is no number is not below it either
+            raise ValueError(f"pixels must lie between -0.5 and 0.5, as load_mnist gives them (digit {k})")
+        images.append(bytes(((pixels + 0.5) * 255).round().to(torch.uint8).tolist()))
+        labels.append(int(label))
+    return b"".join(images), labels

@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 import pytest
 import yaml
-from build_book import inputs_key
+from inputs import inputs_key, notebook_key
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
@@ -46,7 +46,9 @@ def offline(folder: Path) -> dict[str, str]:
 
 
 def fingerprint(*inputs: Path) -> str:
-    digest = hashlib.sha256(inputs_key().encode())
+    """Of these files and of what they depend on: a notebook on what it uses, all else on whatever there is."""
+    keys = [notebook_key(path) for path in sorted(inputs) if path.suffix == ".ipynb"] or [inputs_key()]
+    digest = hashlib.sha256("".join(keys).encode())
     for path in sorted(inputs):
         digest.update(f"{path.relative_to(ROOT)}\0".encode() + path.read_bytes())
     return digest.hexdigest()

@@ -171,9 +171,11 @@ function drawRace(canvas, lines, nSteps) {
 }
 
 function render({ model, el }) {
-  const sizes = model.get("_sizes"), neuron = model.get("_neuron");
-  const network = new Network(unpackLayers(model.get("_weights"), sizes, model.get("_scales"), model.get("_biases")), neuron);
-  const nSteps = neuron.n_steps;
+  const sizes = model.get("_sizes"), { n_steps: nSteps, begin_eval: begin } = model.get("_showing");
+  const network = new Network(
+    unpackLayers(model.get("_weights"), sizes, model.get("_scales"), model.get("_biases"), model.get("_neurons")));
+  const [hiddenLayer, hiddenNeurons] = sizes.length > 3
+    ? ["first hidden layer", "neurons of the first hidden layer"] : ["hidden layer", "hidden neurons"];
   const digits = bytesOf(model.get("_digits")), labels = model.get("_labels");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -189,8 +191,8 @@ function render({ model, el }) {
   const stepValue = make("output", { for: stepId, class: "snn-value" }, "1");
   const images = {
     input: moving("input, flickering", "square"),
-    states: moving("hidden layer: states", "square"),
-    outputs: moving("hidden layer: outputs", "square"),
+    states: moving(`${hiddenLayer}: states`, "square"),
+    outputs: moving(`${hiddenLayer}: outputs`, "square"),
     last: moving("output layer: states above, outputs below, 0 to 9", "strip"),
   };
   const race = make("canvas", { role: "img", class: "snn-race", "aria-label": "The ten states racing: not shown yet" });
@@ -224,7 +226,6 @@ function render({ model, el }) {
   // The answer counts from begin_eval on, as the network was trained.
   let skipped = null;
   function readOut() {
-    const begin = neuron.begin_eval ?? 0;
     if (network.t === begin) skipped = [...network.sum];
     const n = network.t - begin;
     if (n < 1) return network.means;
@@ -260,10 +261,10 @@ function render({ model, el }) {
     answer.textContent = blank ? "Draw a digit" : done ? `I read a ${lead}` : network.t > 2 ? `Perhaps a ${lead}` : "…";
     const said = blank ? "The pad is empty. Draw a digit, or pick a real one."
       : `After ${network.t} of ${nSteps} steps the network ${done ? "reads" : "leans to"} a ${lead}`
-        + `${order.length ? `; next comes ${order[1][1]}` : ""}. ${firing} of ${sizes[1]} hidden neurons fire in this step.`;
+        + `${order.length ? `; next comes ${order[1][1]}` : ""}. ${firing} of ${sizes[1]} ${hiddenNeurons} fire in this step.`;
     images.input.canvas.setAttribute("aria-label", `The flickering input at step ${network.t}${blank ? ", an empty pad" : ""}`);
-    images.states.canvas.setAttribute("aria-label", `States of the ${sizes[1]} hidden neurons at step ${network.t}`);
-    images.outputs.canvas.setAttribute("aria-label", `Outputs of the hidden neurons at step ${network.t}: ${firing} fire`);
+    images.states.canvas.setAttribute("aria-label", `States of the ${sizes[1]} ${hiddenNeurons} at step ${network.t}`);
+    images.outputs.canvas.setAttribute("aria-label", `Outputs of the ${hiddenNeurons} at step ${network.t}: ${firing} fire`);
     images.last.canvas.setAttribute("aria-label", `States and outputs of the ten output neurons at step ${network.t}`);
     race.setAttribute("aria-label", order.length
       ? `The ten states racing, step ${network.t}. From first to last: ${order.map(([, k]) => k).join(", ")}` : "The race has not begun");

@@ -4,6 +4,9 @@
 export function make(tag, attributes = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
+  // A notebook's own keys (arrows move its cells, b and x edit them) are not for what has the focus here. Jupyter
+  // Notebook looks for this mark on the element that has the focus, JupyterLab on what is around it too.
+  if (["input", "select", "button"].includes(tag) || "tabindex" in attributes) element.dataset.lmSuppressShortcuts = "true";
   element.append(...children);
   return element;
 }

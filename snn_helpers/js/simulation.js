@@ -116,23 +116,22 @@ export function measureWindow(delays, earlier, settings) {
   });
 }
 
-/** Layers from the widget's parts: weights as whole numbers of 16 bits, a scale for each neuron, biases as they are. */
-export function unpackLayers(bytes, sizes, scales, biases) {
+/** Layers from the widget's parts: weights as whole numbers of 16 bits, a scale for each neuron, biases and settings as they are. */
+export function unpackLayers(bytes, sizes, scales, biases, neurons) {
   let at = 0;
   return scales.map((rowScales, k) => {
     const nInputs = sizes[k], nNeurons = sizes[k + 1];
     const weights = new Float64Array(nNeurons * nInputs);
     for (let n = 0; n < weights.length; n++, at += 2)
       weights[n] = bytes.getInt16(at, true) * rowScales[Math.floor(n / nInputs)];
-    return { weights, biases: Float64Array.from(biases[k]), nInputs, nNeurons };
+    return { weights, biases: Float64Array.from(biases[k]), neuron: neurons[k], nInputs, nNeurons };
   });
 }
 
 /** A network of spiking layers, run step by step, as SpikingNet of chapter 3: each layer answers a step late. */
 export class Network {
-  constructor(layers, settings) {
+  constructor(layers) {
     this.layers = layers;
-    this.settings = settings;
     this.restart();
   }
 
@@ -155,7 +154,7 @@ export class Network {
         let current = layer.biases[j];
         const row = j * layer.nInputs;
         for (let i = 0; i < layer.nInputs; i++) current += layer.weights[row + i] * inputs[i];
-        const step = neuronStep(current, before[j], this.settings);
+        const step = neuronStep(current, before[j], layer.neuron);
         states[j] = step.state;
         outputs[j] = step.output;
       }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
+import contextlib
 import html
-import os
 import re
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -12,12 +14,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import build_book
-import matplotlib.pyplot as plt
-import numpy as np
+import inputs
+import nbformat
 import pytest
 from address import pages_address
+from jupyter_cache import get_cache
 from notebooks import NOTEBOOKS, code_cells, read
-from PIL import Image
+from pages import machine
 
 import snn_helpers
 
@@ -87,7 +90,7 @@ def test_back_matter_is_made(built_pages: Callable[[], Path]) -> None:
     assert [item.findtext("title") for item in items] == [f"Version {version}" for version in versions]
     assert all("<li>" in str(item.findtext("description")) for item in items)
     status = (pages / "book" / "status.html").read_text(encoding="utf-8")
-    assert build_book.machine() in html.unescape(status)
+    assert machine() in html.unescape(status)
     for notebook in NOTEBOOKS:
         page = (pages / "book" / f"{notebook.stem}.html").read_text(encoding="utf-8")
         assert re.search(rf"{notebook.stem}<.*?ran through", status, re.S), f"{notebook.stem} is not on the status page"
@@ -96,33 +99,43 @@ def test_back_matter_is_made(built_pages: Callable[[], Path]) -> None:
         assert f'href="{address}changes.xml"' in page
 
 
-def test_figures_become_smaller_and_stay_the_same(tmp_path: Path) -> None:
-    (tmp_path / "_images").mkdir()
-    path = tmp_path / "_images" / "figure.png"
-    fig, ax = plt.subplots()
-    for k in range(5):
-        ax.plot([0, 1, 2], [k, k + 1, k], linewidth=3)
-    ax.imshow(np.arange(400).reshape(20, 20), extent=(0, 2, 0, 2))
-    fig.savefig(path)
-    plt.close(fig)
-    with Image.open(path) as figure:
-        before, size = np.asarray(figure.convert("RGB")), path.stat().st_size
-    build_book.shrink_figures(tmp_path)
-    with Image.open(path) as figure:
-        after = np.asarray(figure.convert("RGB"))
-    assert np.array_equal(before, after) and path.stat().st_size < size
-    once = path.read_bytes()
-    build_book.shrink_figures(tmp_path)
-    assert path.read_bytes() == once and list(path.parent.iterdir()) == [path]
+# --- what runs again after a change ---------------------------------------------------------------
+
+CODE = {
+    "alone": ["import snn_helpers", "snn_helpers.one"],
+    "deep": ["from snn_chapters.depth import layers\nlayers", 'load_results("deep_runs")'],
+    "loops": ["import math\nfrom snn_chapters import (  # in a list\n    loops as l,\n    words,\n)\nl.loop"],
+    "claims": [
+        "for name in ('loop_runs', \"deep_runs\"):\n    load_results(name)",
+        "import snn_chapters.depth as d\nd",
+    ],
+}
+MODULES = {
+    "__init__": '"""Chapters."""\n',
+    "depth": "layers = 3\n",
+    "loops": 'from .shared import base\nloop = base\nRECORD = "loop_runs"\n',
+    "shared": "base = 1\n",
+    "words": "word = 'spike'\n",
+    "unused": "nothing = 0\n",
+}
 
 
 @pytest.fixture
 def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A repository with one helper, whose jupyter-book only notes that it was called."""
-    (tmp_path / "snn_helpers").mkdir()
+    """A repository with a helper, chapters, records and notebooks; its jupyter-book only notes that it was called."""
+    (tmp_path / "snn_helpers" / "js").mkdir(parents=True)
     (tmp_path / "snn_helpers" / "neurons.py").write_text("one = 1\n")
+    (tmp_path / "snn_helpers" / "js" / "parts.js").write_text("const one = 1;\n")
     (tmp_path / "requirements.txt").write_text("")
     (tmp_path / "_config.yml").write_text("repository: {url: 'https://github.com/someone/fork', branch: main}\n")
+    (tmp_path / "book" / "snn_chapters").mkdir(parents=True)
+    (tmp_path / "book" / "results").mkdir()
+    for name, text in MODULES.items():
+        (tmp_path / "book" / "snn_chapters" / f"{name}.py").write_text(text)
+    for name in ("deep_runs", "loop_runs", "others"):
+        (tmp_path / "book" / "results" / f"{name}.json").write_text("{}")
+    for name, cells in CODE.items():
+        write_notebook(tmp_path / "book" / f"{name}.ipynb", cells)
     binary = tmp_path / "bin"
     binary.mkdir()
     (binary / "python").symlink_to(sys.executable)
@@ -130,7 +143,7 @@ def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     fake.write_text(
         "#!/bin/sh\n"
         'ls "$2/_build" >> "$2/seen"; echo -- >> "$2/seen"\n'
-        'mkdir -p "$2/_build/html" "$2/_build/.jupyter_cache" "$2/_build/.doctrees"\n'
+        'mkdir -p "$2/_build/html" "$2/_build/.doctrees"\n'
         'test ! -e "$2/fails"\n'
     )
     fake.chmod(0o755)
@@ -138,49 +151,190 @@ def small_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def last_seen(book: Path) -> str:
-    return (book / "seen").read_text().split("--\n")[-2]
+def write_notebook(path: Path, cells: list[str]) -> None:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+    nbformat.write(notebook, path)
 
 
-def cache_is_there(book: Path) -> bool:
-    return (book / "_build" / ".jupyter_cache").exists()
+def keep_outputs(book: Path) -> None:
+    """As a build does with what it has run."""
+    cache = get_cache(str(book / "_build" / ".jupyter_cache"))
+    for path in sorted((book / "book").glob("*.ipynb")):
+        cache.cache_notebook_file(path, uri=str(path), check_validity=False, overwrite=True)
+
+
+def kept(book: Path) -> set[str]:
+    """The notebooks whose outputs the next build would take as they are."""
+    cache = get_cache(str(book / "_build" / ".jupyter_cache"))
+    names = set()
+    for path in (book / "book").glob("*.ipynb"):
+        with contextlib.suppress(KeyError):
+            cache.match_cache_notebook(read(path))
+            names.add(path.stem)
+    return names
 
 
 def test_a_second_build_keeps_what_is_there(small_book: Path) -> None:
     assert build_book.build(small_book) == 0
+    keep_outputs(small_book)
     (small_book / "_build" / "html" / "page").write_text("built")
     assert build_book.build(small_book) == 0
     assert (small_book / "_build" / "html" / "page").exists()
+    assert kept(small_book) == set(CODE)
 
 
-def test_a_changed_helper_drops_the_cache_of_outputs(small_book: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "run_again"),
+    [
+        ("snn_helpers/neurons.py", set(CODE)),
+        ("snn_helpers/js/parts.js", set(CODE)),
+        ("requirements.txt", set(CODE)),
+        ("book/snn_chapters/depth.py", {"deep", "claims"}),
+        ("book/snn_chapters/loops.py", {"loops"}),
+        ("book/snn_chapters/shared.py", {"loops"}),
+        ("book/snn_chapters/words.py", {"loops"}),
+        ("book/snn_chapters/unused.py", set()),
+        ("book/snn_chapters/__init__.py", {"deep", "loops", "claims"}),
+        ("book/results/deep_runs.json", {"deep", "claims"}),
+        ("book/results/loop_runs.json", {"loops", "claims"}),
+        ("book/results/others.json", set()),
+    ],
+)
+def test_a_change_runs_again_what_uses_it_and_nothing_else(small_book: Path, file: str, run_again: set[str]) -> None:
     build_book.build(small_book)
-    (small_book / "_build" / ".jupyter_cache" / "old output").write_text("")
+    keep_outputs(small_book)
     (small_book / "_build" / "html" / "old page").write_text("")
-    (small_book / "snn_helpers" / "neurons.py").write_text("one = 2\n")
+    with (small_book / file).open("a") as changed:
+        changed.write("\n")
     assert build_book.build(small_book) == 0
-    assert not (small_book / "_build" / ".jupyter_cache" / "old output").exists()
-    assert not (small_book / "_build" / "html" / "old page").exists()
+    assert kept(small_book) == set(CODE) - run_again
+    # What shows the outputs is made again with them.
+    assert (small_book / "_build" / "html" / "old page").exists() == (not run_again)
+
+
+def test_a_record_that_is_new_or_gone_runs_again_what_names_it(small_book: Path) -> None:
+    record = small_book / "book" / "results" / "deep_runs.json"
+    for change in (record.unlink, lambda: record.write_text("{}")):
+        build_book.build(small_book)
+        keep_outputs(small_book)
+        change()
+        build_book.build(small_book)
+        assert kept(small_book) == {"alone", "loops"}
+
+
+def test_a_book_without_chapters_of_its_own_has_keys_too(small_book: Path) -> None:
+    shutil.rmtree(small_book / "book" / "snn_chapters")
+    shutil.rmtree(small_book / "book" / "results")
+    keys = inputs.notebook_keys(small_book)
+    assert set(keys) == {f"book/{name}.ipynb" for name in CODE} and len(set(keys.values())) == 1
+
+
+@pytest.mark.parametrize(
+    ("code", "modules"),
+    [
+        ("import snn_helpers", ""),
+        ("import snn_chapters.depth", "__init__ depth"),
+        ("from snn_chapters.depth import layers", "__init__ depth"),
+        ("from snn_chapters import depth, words as w", "__init__ depth words"),
+        ("from snn_chapters import (\n    depth,  # shared\n    words,\n)", "__init__ depth words"),
+        ("from snn_chapters.loops import loop", "__init__ loops shared"),
+        ("import snn_chapters", "__init__ depth loops shared unused words"),
+        ("from snn_chapters import *", "__init__ depth loops shared unused words"),
+        ('script = """\nfrom snn_chapters.depth import layers\n"""', "__init__ depth"),
+        ("if True:\n    from snn_chapters import depth; layers = 2", "__init__ depth"),
+        ("%matplotlib inline\nfrom snn_chapters import unused", "__init__ unused"),
+    ],
+)
+def test_imports_are_read_however_they_are_written(small_book: Path, code: str, modules: str) -> None:
+    assert [path.stem for path in inputs.chapter_modules(code, small_book)] == modules.split()
+
+
+def test_no_notebook_hides_the_record_that_it_loads() -> None:
+    """The key knows records by strings that are their names; a name that is put together would not be seen."""
+    for path in NOTEBOOKS:
+        code = "\n".join(re.sub(r"(?m)^( *)[%!].*$", r"\1pass", cell.source) for cell in code_cells(read(path)))
+        for call in (node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)):
+            if isinstance(call.func, ast.Name) and call.func.id in ("load_results", "how_measured"):
+                name = call.args[0]
+                assert isinstance(name, (ast.Name, ast.Constant)), f"{path.stem}: {ast.unparse(call)}"
+                if isinstance(name, ast.Constant):
+                    assert name.value in {record.stem for record in inputs.records(code)}, ast.unparse(call)
 
 
 def test_after_a_failed_build_every_page_is_made_again_but_good_outputs_stay(small_book: Path) -> None:
     (small_book / "fails").touch()
     assert build_book.build(small_book) != 0
-    (small_book / "_build" / ".jupyter_cache" / "good output").write_text("")
+    keep_outputs(small_book)
     (small_book / "_build" / "html" / "half page").write_text("")
     assert build_book.build(small_book) != 0, "a failed build must not turn green by itself"
     (small_book / "_build" / "html" / "half page").write_text("")
     (small_book / "fails").unlink()
     assert build_book.build(small_book) == 0
     assert not (small_book / "_build" / "html" / "half page").exists()
-    assert (small_book / "_build" / ".jupyter_cache" / "good output").exists()
+    assert kept(small_book) == set(CODE)
 
 
-def test_other_data_or_records_change_the_key(small_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = build_book.inputs_key(small_book)
-    (small_book / "book" / "results").mkdir(parents=True)
+def test_a_build_that_was_stopped_drops_what_is_stale_all_the_same(
+    small_book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_book.build(small_book)
+    keep_outputs(small_book)
+    (small_book / "book" / "snn_chapters" / "depth.py").write_text("layers = 4\n")
+
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(inputs, "drop_outputs", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            build_book.build(small_book)
+    build_book.build(small_book)
+    assert kept(small_book) == {"alone", "loops"}
+
+
+@pytest.mark.parametrize("state", ["", "unfinished 0123", "[]", '{"keys": 3, "pages": "", "whole": true}'])
+def test_a_state_that_cannot_be_read_counts_as_none(small_book: Path, state: str) -> None:
+    build_book.build(small_book)
+    keep_outputs(small_book)
+    (small_book / "_build" / ".state").write_text(state)
+    assert build_book.build(small_book) == 0
+    assert kept(small_book) == set()
+
+
+def test_a_cache_that_cannot_be_read_is_dropped_as_a_whole(
+    small_book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_book.build(small_book)
+    keep_outputs(small_book)
+    (small_book / "_build" / ".jupyter_cache" / "global.db").write_text("no database")
+    (small_book / "book" / "snn_chapters" / "depth.py").write_text("layers = 4\n")
+    assert build_book.build(small_book) == 0
+    assert "every notebook runs again" in capsys.readouterr().err
+    assert kept(small_book) == set()
+
+
+def test_other_data_or_records_change_the_keys(small_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def keys() -> list[str]:
+        return [inputs.inputs_key(small_book), *inputs.notebook_keys(small_book).values()]
+
+    before = keys()
     (small_book / "book" / "results" / "record.json").write_text("{}")
-    with_record = build_book.inputs_key(small_book)
+    with_record = keys()
+    assert with_record[0] != before[0] and with_record[1:] == before[1:]
     monkeypatch.setenv("SNN_DATA_DIR", "elsewhere")
-    assert len({before, with_record, build_book.inputs_key(small_book)}) == 3
-    assert os.environ["SNN_DATA_DIR"] == "elsewhere"
+    assert not set(keys()) & set(with_record)
+
+
+def test_a_file_that_is_no_notebook_is_named(small_book: Path) -> None:
+    (small_book / "book" / "half.ipynb").write_text('{"cells": [')
+    with pytest.raises(ValueError, match=r"half\.ipynb is no notebook"):
+        inputs.notebook_keys(small_book)
+
+
+def test_outputs_are_true_until_what_the_notebook_uses_changes(small_book: Path) -> None:
+    deep, loops = (small_book / "book" / f"{name}.ipynb" for name in ("deep", "loops"))
+    assert not inputs.outputs_are_true(deep, small_book)
+    build_book.build(small_book)
+    assert inputs.outputs_are_true(deep, small_book) and inputs.outputs_are_true(loops, small_book)
+    (small_book / "book" / "snn_chapters" / "depth.py").write_text("layers = 4\n")
+    assert not inputs.outputs_are_true(deep, small_book) and inputs.outputs_are_true(loops, small_book)

@@ -19,11 +19,11 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from browser import HOW_TO_GET_IT, Browser, find_chromium, serve
-from build_book import mend_pages
+from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
 from make_pdf import make_pdf
 from nbclient import NotebookClient
 from notebooks import NOTEBOOKS, offline
+from playwright.sync_api import Browser
 from pypdf import PdfReader
 
 from snn_helpers import SpikingNet, load_mnist
@@ -43,17 +43,30 @@ def need_chromium() -> None:
 
 
 @pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
+def browser() -> Iterator[Browser]:
     need_chromium()
-    with Browser() as browser:
-        yield browser
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture
-def browser(tab: Browser) -> Browser:
-    tab.size(1200, 900)
-    tab.prefer(prefers_color_scheme="light", prefers_reduced_motion="no-preference")
-    return tab
+def tab(browser: Browser) -> Iterator[Tab]:
+    with Tab(browser) as tab:
+        yield tab
+
+
+@pytest.fixture
+def still(browser: Browser) -> Iterator[Tab]:
+    """For a reader who wants no motion: what is drawn is drawn at once."""
+    with Tab(browser, still=True) as tab:
+        yield tab
+
+
+@pytest.fixture
+def phone(browser: Browser) -> Iterator[Tab]:
+    """A touch screen, and no motion."""
+    with Tab(browser, 360, 740, finger=True, still=True) as tab:
+        yield tab
 
 
 @dataclass
@@ -88,10 +101,10 @@ def book(built_pages: Callable[[], Path]) -> Iterator[Site]:
         yield Site(folder, address)
 
 
-def violations(browser: Browser) -> list[str]:
+def violations(tab: Tab) -> list[str]:
     """What axe-core calls serious or critical, with the elements."""
-    browser.run(f"{AXE}; 1")
-    found = browser.run(
+    tab.run(f"{AXE}; 1")
+    found = tab.run(
         "axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations.filter((v) =>"
         " ['serious', 'critical'].includes(v.impact)).map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`))"
     )
@@ -105,26 +118,28 @@ PAGES = [f"book/{path.stem}.html" for path in NOTEBOOKS if f"book/{path.stem}\n"
 
 
 def check_page(browser: Browser, site: Site, page: str) -> None:
-    browser.open(site.url(page))
-    assert not browser.faults
-    assert browser.received < MOST_BYTES, f"{page} is {browser.received / 1e6:.2f} MB"
-    assert not violations(browser)
     has_widget = "application/vnd.jupyter.widget-view+json" in site.text(page)
-    loaded = [url for url in browser.requests if "/_static/widgets/" in url]
-    assert bool(loaded) == has_widget, f"{page} loads {loaded}"
-    if has_widget:
-        browser.prefer(prefers_color_scheme="dark", prefers_reduced_motion="reduce")
-        browser.open(site.url(page))
-        assert browser.run("document.documentElement.dataset.theme") == "dark"
-        assert not violations(browser)
-    browser.size(340, 700, mobile=True)
-    browser.open(site.url(page))
-    assert not browser.faults
-    assert browser.run("document.documentElement.scrollWidth <= innerWidth"), f"{page} is wider than a narrow window"
-    assert not browser.run(
-        "[...document.querySelectorAll('.snn, .snn *')].filter((e) => e.getBoundingClientRect().right > innerWidth + 1)"
-        ".map((e) => e.outerHTML.slice(0, 80))"
-    )
+    with Tab(browser) as tab:
+        tab.open(site.url(page))
+        assert not tab.faults
+        assert tab.received < MOST_BYTES, f"{page} is {tab.received / 1e6:.2f} MB"
+        assert not violations(tab)
+        loaded = [url for url in tab.requests if "/_static/widgets/" in url]
+        assert bool(loaded) == has_widget, f"{page} loads {loaded}"
+        if has_widget:
+            tab.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+            tab.open(site.url(page))
+            assert tab.run("document.documentElement.dataset.theme") == "dark"
+            assert not violations(tab)
+    with Tab(browser, 340, 700, finger=True) as tab:
+        tab.open(site.url(page))
+        assert not tab.faults
+        assert tab.run("document.documentElement.scrollWidth <= innerWidth"), f"{page} is wider than a narrow window"
+        assert not tab.run(
+            "[...document.querySelectorAll('.snn, .snn *')]"
+            ".filter((e) => e.getBoundingClientRect().right > innerWidth + 1)"
+            ".map((e) => e.outerHTML.slice(0, 80))"
+        )
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -135,8 +150,6 @@ def test_page_is_sound(page: str, book: Site, browser: Browser) -> None:
 def test_all_other_pages_are_sound(book: Site, browser: Browser) -> None:
     listed = (path.relative_to(book.folder).as_posix() for path in book.folder.rglob("*.html"))
     for page in sorted(name for name in listed if not name.startswith("_static/") and name not in PAGES):
-        browser.size(1200, 900)
-        browser.prefer(prefers_color_scheme="light", prefers_reduced_motion="no-preference")
         if page == "index.html":  # it only leads on
             assert 'url=book/intro.html"' in book.text(page)
             continue
@@ -162,14 +175,14 @@ def test_pages_with_an_explorer_share_one_script(book: Site) -> None:
         ("surrogate", "book/09_surrogate_gradients.html"),
     ],
 )
-def test_search_finds_a_term_in_one_try(term: str, page: str, book: Site, browser: Browser) -> None:
+def test_search_finds_a_term_in_one_try(term: str, page: str, book: Site, tab: Tab) -> None:
     """What is typed once into the search field leads to the glossary and to the chapter that derives it."""
-    browser.open(book.url(f"search.html?q={quote_plus(term)}"))
-    browser.wait("document.querySelectorAll('#search-results li a').length > 1")
-    found = browser.run("[...document.querySelectorAll('#search-results li > a')].slice(0, 8).map((link) => link.href)")
+    tab.open(book.url(f"search.html?q={quote_plus(term)}"))
+    tab.wait("document.querySelectorAll('#search-results li a').length > 1")
+    found = tab.run("[...document.querySelectorAll('#search-results li > a')].slice(0, 8).map((link) => link.href)")
     places = [link.removeprefix(f"{book.address}/").split("#")[0].split("?")[0] for link in found]
     assert page in places and "book/glossary.html" in places, places
-    assert not browser.faults
+    assert not tab.faults
 
 
 def test_pages_are_bound_into_one_pdf(book: Site, tmp_path: Path) -> None:
@@ -187,26 +200,6 @@ def test_pages_are_bound_into_one_pdf(book: Site, tmp_path: Path) -> None:
     assert target.read_bytes() == before, "a failure must leave what was there"
 
 
-def test_mending_a_page_twice_changes_nothing(tmp_path: Path) -> None:
-    page = tmp_path / "page.html"
-    page.write_text(
-        '<summary aria-label="Toggle hidden content"><p>Show</p></summary>\n'
-        '<script>const THEBE_JS_URL = "x"; const a = 1</script>\n'
-        '<script async="async" src="a/sphinx-thebe.js?v=1"></script>\n'
-        '<button class="btn search-button-field b" title="Search" aria-label="Search" data-x>Search</button>\n'
-        '<button aria-label="Mode"><i class="theme-switch fa-sun" data-mode="light" title="Light"></i></button>'
-    )
-    mend_pages(tmp_path)
-    mended = page.read_text()
-    assert mended == (
-        "<summary><p>Show</p></summary>\n"
-        '<button class="btn search-button-field b" title="Search" data-x>Search</button>\n'
-        '<button aria-label="Mode"><i class="theme-switch fa-sun" data-mode="light"></i></button>'
-    )
-    mend_pages(tmp_path)
-    assert page.read_text() == mended
-
-
 def test_every_page_has_a_policy_that_knows_its_own_scripts_only(book: Site) -> None:
     pages = [path for path in book.folder.rglob("*.html") if "_static" not in path.parts]
     assert len(pages) > len(PAGES)
@@ -220,38 +213,37 @@ def test_every_page_has_a_policy_that_knows_its_own_scripts_only(book: Site) -> 
         assert "http" not in found and "*" not in found
 
 
-def test_nothing_that_the_build_has_not_seen_runs_on_a_page(book: Site, browser: Browser) -> None:
-    browser.open(book.url("book/intro.html"))
-    browser.run("document.head.append(Object.assign(document.createElement('script'), {textContent: 'evil = 1'})); 1")
-    browser.run("document.body.insertAdjacentHTML('beforeend', '<img id=worse src=data:, onerror=\"evil = 2\">'); 1")
-    refused = browser.run("fetch('https://example.invalid/').then(() => 'came', (error) => String(error))")
-    assert "TypeError" in refused and not [url for url in browser.requests if "example.invalid" in url]
-    assert browser.run("typeof evil") == "undefined"
-    assert len([fault for fault in browser.faults if "Content Security Policy" in fault]) >= 3
+def test_nothing_that_the_build_has_not_seen_runs_on_a_page(book: Site, tab: Tab) -> None:
+    tab.open(book.url("book/intro.html"))
+    tab.run("document.head.append(Object.assign(document.createElement('script'), {textContent: 'evil = 1'})); 1")
+    tab.run("document.body.insertAdjacentHTML('beforeend', '<img id=worse src=data:, onerror=\"evil = 2\">'); 1")
+    refused = tab.run("fetch('https://example.invalid/').then(() => 'came', (error) => String(error))")
+    assert "TypeError" in refused and not [url for url in tab.requests if "example.invalid" in url]
+    assert tab.run("typeof evil") == "undefined"
+    assert len([fault for fault in tab.faults if "Content Security Policy" in fault]) >= 3
 
 
-def test_search_and_buttons_work_under_the_policy(book: Site, browser: Browser) -> None:
-    browser.open(book.url("search.html?q=flicker"))
-    browser.wait("document.querySelectorAll('#search-results li').length > 2")
-    browser.wait("document.querySelector('#search-results li p.context')")  # found by reading the page itself
-    assert not browser.faults
-    browser.open(book.url("book/intro.html"))
-    before = browser.run("document.documentElement.dataset.mode")
-    browser.run("document.querySelector('.theme-switch-button').click()")
-    assert browser.run("document.documentElement.dataset.mode") != before
-    browser.run("window.print = () => { window.printed = true }")
-    browser.run("document.querySelector('[onclick=\"window.print()\"]').click()")
-    assert browser.run("window.printed")
-    assert not browser.faults
+def test_search_and_buttons_work_under_the_policy(book: Site, tab: Tab) -> None:
+    tab.open(book.url("search.html?q=flicker"))
+    tab.wait("document.querySelectorAll('#search-results li').length > 2")
+    tab.wait("document.querySelector('#search-results li p.context')")  # found by reading the page itself
+    assert not tab.faults
+    tab.open(book.url("book/intro.html"))
+    before = tab.run("document.documentElement.dataset.mode")
+    tab.run("document.querySelector('.theme-switch-button').click()")
+    assert tab.run("document.documentElement.dataset.mode") != before
+    tab.run("window.print = () => { window.printed = true }; 1")  # what is a function is called
+    tab.run("document.querySelector('[onclick=\"window.print()\"]').click()")
+    assert tab.run("window.printed")
+    assert not tab.faults
 
 
-def test_a_page_opened_as_a_file_is_whole(book: Site) -> None:
+def test_a_page_opened_as_a_file_is_whole(book: Site, tab: Tab) -> None:
     """As the build suggests: its own files count as its own there too."""
-    with Browser() as browser:
-        browser.open((book.folder / "book/01_neuron_dynamics.html").as_uri())
-        assert [fault for fault in browser.faults if "another host: file:" not in fault] == []
-        assert browser.run("document.querySelectorAll('.snn').length") >= 1
-        assert browser.run("document.querySelectorAll('mjx-container').length") > 0
+    tab.open((book.folder / "book/01_neuron_dynamics.html").as_uri())
+    assert not tab.faults
+    assert tab.run("document.querySelectorAll('.snn').length") >= 1
+    assert tab.run("document.querySelectorAll('mjx-container').length") > 0
 
 
 # --- explorers: on the book's pages, and one of each kind on a page of its own --------------------
@@ -263,6 +255,7 @@ from snn_helpers import SpikingNet, fit, load_mnist, widgets
 train, test = load_mnist("train"), load_mnist("test")
 few = TensorDataset(*(part[:2000] for part in train.tensors))
 net = SpikingNet(20, begin_eval=3, generator=torch.Generator().manual_seed(0))
+net.layers[1].threshold = 0.8
 fit(net, few, batch_size=100, learning_rates=(0.1, 0.05), device="cpu", progress=False);
 ---
 widgets.NeuronExplorer(decay=0.8, strength=0.5)
@@ -316,139 +309,138 @@ def explorer(k: int) -> str:
     return f"document.querySelectorAll('.snn')[{k}]"
 
 
-def get(browser: Browser, k: int, name: str) -> Any:
-    return browser.run(f"{explorer(k)}.parentElement.explorer.get({json.dumps(name)})")
+def get(tab: Tab, k: int, name: str) -> Any:
+    return tab.run(f"{explorer(k)}.parentElement.explorer.get({json.dumps(name)})")
 
 
-def settle(browser: Browser) -> None:
+def settle(tab: Tab) -> None:
     """Two frames: what was changed is drawn."""
-    browser.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    tab.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def move_every_control(browser: Browser, url: str, k: int) -> None:
+def move_every_control(tab: Tab, url: str, k: int) -> None:
     """With the keyboard alone: each slider and menu is reached, moves, and changes what is seen and said."""
-    browser.prefer(prefers_reduced_motion="reduce")
-    browser.open(url)
+    tab.open(url)
     controls = f"[...{explorer(k)}.querySelectorAll('input, select, button, a, [tabindex=\"0\"]')]"
-    n = browser.run(f"{controls}.length")
-    browser.run(f"{controls}[0].focus()")
+    n = tab.run(f"{controls}.length")
+    tab.run(f"{controls}[0].focus()")
     reached = []
     for _ in range(n):
-        reached.append(browser.run(f"{controls}.indexOf(document.activeElement)"))
-        browser.key("Tab")
+        reached.append(tab.run(f"{controls}.indexOf(document.activeElement)"))
+        tab.press("Tab")
     assert reached == list(range(n)), "the tab key leads to every control, in order"
-    seen = [browser.run(f"{SEEN}({explorer(k)})")]
+    seen = [tab.run(f"{SEEN}({explorer(k)})")]
     sliders = f"{explorer(k)}.querySelectorAll('input[type=range]')"
-    for index in range(browser.run(f"{sliders}.length")):
-        label = browser.run(f"{sliders}[{index}].labels[0].textContent")
-        before = browser.run(f"{sliders}[{index}].value")
-        browser.run(f"{sliders}[{index}].focus()")
-        at_its_end = browser.run(f"{sliders}[{index}].value === {sliders}[{index}].max")
-        browser.key("ArrowLeft" if at_its_end else "ArrowRight", times=5)
-        settle(browser)
-        assert browser.run(f"{sliders}[{index}].value") != before, f"{label} did not move"
-        now = browser.run(f"{SEEN}({explorer(k)})")
+    for index in range(tab.run(f"{sliders}.length")):
+        label = tab.run(f"{sliders}[{index}].labels[0].textContent")
+        before = tab.run(f"{sliders}[{index}].value")
+        tab.run(f"{sliders}[{index}].focus()")
+        at_its_end = tab.run(f"{sliders}[{index}].value === {sliders}[{index}].max")
+        tab.press("ArrowLeft" if at_its_end else "ArrowRight", times=5)
+        settle(tab)
+        assert tab.run(f"{sliders}[{index}].value") != before, f"{label} did not move"
+        now = tab.run(f"{SEEN}({explorer(k)})")
         assert now != seen[-1], f"{label} moved, and nothing was drawn"
         seen.append(now)
-    assert not browser.faults
+    assert not tab.faults
 
 
 @pytest.mark.parametrize("k", range(3), ids=["neuron", "window", "digits"])
-def test_keyboard_moves_every_control_and_the_drawing_follows(alone: Site, browser: Browser, k: int) -> None:
-    move_every_control(browser, alone.url("page.html"), k)
+def test_keyboard_moves_every_control_and_the_drawing_follows(alone: Site, still: Tab, k: int) -> None:
+    move_every_control(still, alone.url("page.html"), k)
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_explorers_of_the_page_move(page: str, book: Site, browser: Browser) -> None:
+def test_explorers_of_the_page_move(page: str, book: Site, tab: Tab) -> None:
     n = len([s for s in book.states(page)])
-    browser.open(book.url(page))
-    assert browser.run("document.querySelectorAll('.snn').length") == n
-    browser.prefer(prefers_reduced_motion="reduce")
+    tab.open(book.url(page))
+    assert tab.run("document.querySelectorAll('.snn').length") == n
+    tab.page.emulate_media(reduced_motion="reduce")
     for k in range(n):
-        before = browser.run(f"{SEEN}({explorer(k)})")
-        browser.run(f"{explorer(k)}.querySelector('input[type=range]').focus()")
-        browser.key("ArrowLeft", times=12)
-        settle(browser)
-        assert browser.run(f"{SEEN}({explorer(k)})") != before
-    assert not browser.faults
+        before = tab.run(f"{SEEN}({explorer(k)})")
+        tab.run(f"{explorer(k)}.querySelector('input[type=range]').focus()")
+        tab.press("ArrowLeft", times=12)
+        settle(tab)
+        assert tab.run(f"{SEEN}({explorer(k)})") != before
+    assert not tab.faults
 
 
-def test_menu_changes_the_reset(alone: Site, browser: Browser) -> None:
-    browser.open(alone.url("page.html"))
+def test_menu_changes_the_reset(alone: Site, tab: Tab) -> None:
+    tab.open(alone.url("page.html"))
     for k in (0, 1):
         texts = []
         for reset in ("scale", "discharge", "subtract", "zero"):
-            browser.run(
+            tab.run(
                 f"((s) => {{ s.value = '{reset}'; s.dispatchEvent(new Event('input', {{bubbles: true}})) }})"
                 f"({explorer(k)}.querySelector('select'))"
             )
-            settle(browser)
-            assert get(browser, k, "reset") == reset
-            texts.append(browser.run(f"{SEEN}({explorer(k)})"))
+            settle(tab)
+            assert get(tab, k, "reset") == reset
+            texts.append(tab.run(f"{SEEN}({explorer(k)})"))
         # One earlier spike lies in the window, after which discharge and zero are alike.
         assert len(set(texts)) == (4 if k == 0 else 3)
 
 
-def test_reset_button_and_link_carry_the_settings(alone: Site, browser: Browser) -> None:
+def test_reset_button_and_link_carry_the_settings(alone: Site, tab: Tab) -> None:
     url = alone.url("page.html")
-    browser.open(url)
-    start = get(browser, 0, "_start")
+    tab.open(url)
+    start = get(tab, 0, "_start")
     assert start["decay"] == 0.8 and start["strength"] == 0.5
-    browser.run(f"{explorer(0)}.querySelector('input').focus()")
-    browser.key("ArrowLeft", times=7)
-    assert get(browser, 0, "decay") == pytest.approx(0.73)
-    settle(browser)
-    moved = browser.run(f"{SEEN}({explorer(0)})")
-    link = browser.run(f"{explorer(0)}.querySelector('a').href")
-    browser.run(f"[...{explorer(0)}.querySelectorAll('button')].find((b) => b.textContent === 'Reset').click()")
-    assert all(get(browser, 0, name) == value for name, value in start.items())
-    browser.open(link)
-    settle(browser)
-    assert get(browser, 0, "decay") == pytest.approx(0.73)
-    assert browser.run(f"{SEEN}({explorer(0)})") == moved
-    assert get(browser, 1, "earlier") == 6, "the link is the neuron's: the window stays"
+    tab.run(f"{explorer(0)}.querySelector('input').focus()")
+    tab.press("ArrowLeft", times=7)
+    assert get(tab, 0, "decay") == pytest.approx(0.73)
+    settle(tab)
+    moved = tab.run(f"{SEEN}({explorer(0)})")
+    link = tab.run(f"{explorer(0)}.querySelector('a').href")
+    tab.run(f"[...{explorer(0)}.querySelectorAll('button')].find((b) => b.textContent === 'Reset').click()")
+    assert all(get(tab, 0, name) == value for name, value in start.items())
+    tab.open(link)
+    settle(tab)
+    assert get(tab, 0, "decay") == pytest.approx(0.73)
+    assert tab.run(f"{SEEN}({explorer(0)})") == moved
+    assert get(tab, 1, "earlier") == 6, "the link is the neuron's: the window stays"
     # Followed on a page that is already open; and what makes no sense is not taken.
-    browser.run("location.hash = '#window?earlier=9&decay=7&reset=evil&strength=x&penalty='")
-    browser.wait(f"{explorer(1)}.parentElement.explorer.get('earlier') === 9")
-    assert [get(browser, 1, name) for name in ("decay", "reset", "strength", "penalty")] == [1, "scale", 0.2, 1.5]
-    assert not browser.faults
+    tab.run("location.hash = '#window?earlier=9&decay=7&reset=evil&strength=x&penalty='")
+    tab.wait(f"{explorer(1)}.parentElement.explorer.get('earlier') === 9")
+    assert [get(tab, 1, name) for name in ("decay", "reset", "strength", "penalty")] == [1, "scale", 0.2, 1.5]
+    assert not tab.faults
 
 
-def test_finger_moves_a_slider(alone: Site, browser: Browser) -> None:
-    browser.size(360, 740, mobile=True)
-    browser.open(alone.url("page.html"))
-    browser.run(f"{explorer(0)}.querySelector('input').id = 'finger'")
-    x, y = browser.centre("#finger")
-    before = browser.run(f"{SEEN}({explorer(0)})")
-    browser.swipe([(x, y), (x - 10, y), (x - 40, y), (x - 80, y)])
-    browser.wait(f"{explorer(0)}.parentElement.explorer.get('decay') < 0.4")
-    settle(browser)
-    assert browser.run(f"{SEEN}({explorer(0)})") != before
+def test_finger_moves_a_slider(alone: Site, phone: Tab) -> None:
+    tab = phone
+    tab.open(alone.url("page.html"))
+    tab.run(f"{explorer(0)}.querySelector('input').id = 'finger'")
+    x, y = tab.centre("#finger")
+    before = tab.run(f"{SEEN}({explorer(0)})")
+    tab.swipe([(x, y), (x - 10, y), (x - 40, y), (x - 80, y)])
+    tab.wait(f"{explorer(0)}.parentElement.explorer.get('decay') < 0.4")
+    settle(tab)
+    assert tab.run(f"{SEEN}({explorer(0)})") != before
 
 
-def test_page_of_explorers_is_sound_light_dark_and_narrow(alone: Site, browser: Browser) -> None:
-    browser.open(alone.url("page.html"))
-    assert not violations(browser)
-    browser.run("document.documentElement.dataset.theme = 'dark'; document.body.style.background = '#14181e'")
-    browser.run("document.querySelector('h1').style.color = 'white'")
-    assert not violations(browser)
-    colours = browser.run(f"[getComputedStyle({explorer(0)}).color, getComputedStyle({explorer(0)}).backgroundColor]")
+def test_page_of_explorers_is_sound_light_dark_and_narrow(alone: Site, tab: Tab, phone: Tab) -> None:
+    tab.open(alone.url("page.html"))
+    assert not violations(tab)
+    tab.run("document.documentElement.dataset.theme = 'dark'; document.body.style.background = '#14181e'")
+    tab.run("document.querySelector('h1').style.color = 'white'")
+    assert not violations(tab)
+    colours = tab.run(f"[getComputedStyle({explorer(0)}).color, getComputedStyle({explorer(0)}).backgroundColor]")
     assert colours == ["rgb(232, 234, 237)", "rgb(28, 31, 38)"]
-    browser.size(340, 700, mobile=True)
-    browser.open(alone.url("page.html"))
-    assert browser.run("document.documentElement.scrollWidth <= innerWidth")
+    phone.page.set_viewport_size({"width": 340, "height": 700})
+    phone.open(alone.url("page.html"))
+    assert phone.run("document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_text_is_read_out_after_a_move(alone: Site, browser: Browser) -> None:
-    browser.open(alone.url("page.html"))
+def test_text_is_read_out_after_a_move(alone: Site, tab: Tab) -> None:
+    tab.open(alone.url("page.html"))
     heard = f"{explorer(0)}.querySelector('[role=status]').textContent"
-    browser.wait(heard)
-    before = browser.run(heard)
+    tab.wait(heard)
+    before = tab.run(heard)
     assert re.match(r"\d+ spikes in 80 steps, a firing rate of 0\.\d\d a step\. Intervals between spikes:", before)
-    browser.run(f"{explorer(0)}.querySelector('input').focus()")
-    browser.key("ArrowLeft", times=80)
-    browser.wait(f"{heard} !== {json.dumps(before)}")
-    assert browser.run(heard).startswith("Silent: no spike in 80 steps, a firing rate of 0.00")
+    tab.run(f"{explorer(0)}.querySelector('input').focus()")
+    tab.press("ArrowLeft", times=80)
+    tab.wait(f"{heard} !== {json.dumps(before)}")
+    assert tab.run(heard).startswith("Silent: no spike in 80 steps, a firing rate of 0.00")
 
 
 # --- the playground ------------------------------------------------------------------------------
@@ -458,12 +450,13 @@ class Reader:
     """The playground's network in Python, from what the page holds: what it reads in 784 bytes."""
 
     def __init__(self, state: dict[str, Any]) -> None:
-        neuron, sizes = dict(state["_neuron"]), state["_sizes"]
-        self.n_steps, self.begin = neuron.pop("n_steps"), neuron.pop("begin_eval")
-        net = SpikingNet(self.n_steps, sizes=sizes, **neuron).double()
+        self.n_steps, self.begin = state["_showing"]["n_steps"], state["_showing"]["begin_eval"]
+        net = SpikingNet(self.n_steps, sizes=state["_sizes"]).double()
         packed, at = np.frombuffer(state["_weights"], dtype="<i2"), 0
         self.layers: list[Any] = list(net.layers)
-        for layer, scales, biases in zip(self.layers, state["_scales"], state["_biases"]):
+        for layer, neuron, scales, biases in zip(self.layers, state["_neurons"], state["_scales"], state["_biases"]):
+            for name, value in neuron.items():
+                setattr(layer, name, value)
             n = layer.linear.weight.numel()
             integers = torch.from_numpy(packed[at : at + n].astype(np.float64)).view(layer.linear.weight.shape)
             layer.linear.weight.data = integers * torch.tensor(scales, dtype=torch.float64)[:, None]
@@ -479,54 +472,51 @@ class Reader:
         return states[self.begin :, 0].mean(dim=0)
 
 
-def playground(site: Site, browser: Browser, page: str) -> tuple[int, dict[str, Any], Reader]:
-    """Where it stands on the page, its state, and its network in Python; the page opened, without motion."""
-    browser.prefer(prefers_reduced_motion="reduce")
-    browser.open(site.url(page))
-    kinds = browser.run("[...document.querySelectorAll('.snn')].map((e) => e.classList.contains('snn-digits'))")
+def playground(site: Site, tab: Tab, page: str) -> tuple[int, dict[str, Any], Reader]:
+    """Where it is on the page, its state, and its network in Python; the page opened."""
+    tab.open(site.url(page))
+    kinds = tab.run("[...document.querySelectorAll('.snn')].map((e) => e.classList.contains('snn-digits'))")
     (state,) = [state for state in site.states(page) if "_weights" in state]
     return kinds.index(True), state, Reader(state)
 
 
-def shown(browser: Browser, k: int) -> bytes:
+def shown(tab: Tab, k: int) -> bytes:
     drawing = f"{explorer(k)}.parentElement.explorer.get('drawing')"
-    return bytes(browser.run(f"((d) => [...new Uint8Array(d.buffer, d.byteOffset, 784)])({drawing})"))
+    return bytes(tab.run(f"((d) => [...new Uint8Array(d.buffer, d.byteOffset, 784)])({drawing})"))
 
 
-def hold_to_python(browser: Browser, k: int, reader: Reader) -> int:
+def hold_to_python(tab: Tab, k: int, reader: Reader) -> int:
     """Wait for the answer to what is shown, and compare it with Python's; the answer."""
-    browser.wait(f"{explorer(k)}.parentElement.explorer.get('answer') >= 0")
-    expected = reader.means(shown(browser, k), get(browser, k, "seed"))
-    found = torch.tensor(get(browser, k, "means"), dtype=torch.float64)
+    tab.wait(f"{explorer(k)}.parentElement.explorer.get('answer') >= 0")
+    expected = reader.means(shown(tab, k), get(tab, k, "seed"))
+    found = torch.tensor(get(tab, k, "means"), dtype=torch.float64)
     assert (found - expected).abs().max() < 1e-5
-    assert get(browser, k, "answer") == int(expected.argmax())
+    assert get(tab, k, "answer") == int(expected.argmax())
     return int(expected.argmax())
 
 
-def choose(browser: Browser, k: int, index: int) -> None:
-    browser.run(
+def choose(tab: Tab, k: int, index: int) -> None:
+    tab.run(
         f"((s) => {{ s.value = {index}; s.dispatchEvent(new Event('change', {{bubbles: true}})) }})"
         f"({explorer(k)}.querySelector('select'))"
     )
 
 
 @pytest.mark.parametrize("where", ["alone", "book"])
-def test_held_out_digits_are_read_as_python_reads_them(
-    where: str, browser: Browser, request: pytest.FixtureRequest
-) -> None:
+def test_held_out_digits_are_read_as_python_reads_them(where: str, still: Tab, request: pytest.FixtureRequest) -> None:
     site: Site = request.getfixturevalue(where)
-    k, state, reader = playground(site, browser, "page.html" if where == "alone" else "book/03_training.html")
+    k, state, reader = playground(site, still, "page.html" if where == "alone" else "book/03_training.html")
     images = load_mnist("test").tensors[0]
     right = 0
     for index, label in enumerate(state["_labels"]):
-        choose(browser, k, index)
-        assert shown(browser, k) == state["_digits"][784 * index : 784 * (index + 1)]
+        choose(still, k, index)
+        assert shown(still, k) == state["_digits"][784 * index : 784 * (index + 1)]
         if where == "alone":
-            pixels = torch.tensor(list(shown(browser, k))) / 255 - 0.5
+            pixels = torch.tensor(list(shown(still, k))) / 255 - 0.5
             torch.testing.assert_close(pixels, images[index].flatten())
-        right += hold_to_python(browser, k, reader) == label
+        right += hold_to_python(still, k, reader) == label
     assert right >= 0.7 * len(state["_labels"])
-    assert not browser.faults
+    assert not still.faults
 
 
 def thinned(image: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -576,116 +566,124 @@ def strokes_of(drawing: bytes) -> list[list[tuple[int, int]]]:
     return strokes
 
 
-def draw(browser: Browser, k: int, strokes: list[list[tuple[int, int]]], finger: bool = False) -> None:
-    browser.run(f"[...{explorer(k)}.querySelectorAll('button')].find((b) => b.textContent === 'Clear').click()")
-    browser.run(f"{explorer(k)}.querySelector('.snn-pad').id = 'pad'")
-    x, y = browser.centre("#pad")
-    scale = browser.run("document.getElementById('pad').getBoundingClientRect().width") / 28
+def draw(tab: Tab, k: int, strokes: list[list[tuple[int, int]]], finger: bool = False) -> None:
+    tab.run(f"[...{explorer(k)}.querySelectorAll('button')].find((b) => b.textContent === 'Clear').click()")
+    tab.run(f"{explorer(k)}.querySelector('.snn-pad').id = 'pad'")
+    x, y = tab.centre("#pad")
+    scale = tab.run("document.getElementById('pad').getBoundingClientRect().width") / 28
     for stroke in strokes:
         points = [(x + (a - 13.5) * scale, y + (b - 13.5) * scale) for a, b in stroke]
-        (browser.swipe if finger else browser.drag)(points)
+        (tab.swipe if finger else tab.drag)(points)
 
 
 @pytest.mark.parametrize("finger", [False, True], ids=["mouse", "finger"])
-def test_held_out_digits_drawn_as_strokes(finger: bool, book: Site, browser: Browser) -> None:
-    if finger:
-        browser.size(360, 740, mobile=True)
-    k, state, reader = playground(book, browser, "book/03_training.html")
+def test_held_out_digits_drawn_as_strokes(finger: bool, book: Site, request: pytest.FixtureRequest) -> None:
+    tab: Tab = request.getfixturevalue("phone" if finger else "still")
+    k, state, reader = playground(book, tab, "book/03_training.html")
     agreed, n, alike = 0, 5 if finger else 20, []
     for index in range(n):
         pixels = state["_digits"][784 * index : 784 * (index + 1)]
-        draw(browser, k, strokes_of(pixels), finger)
-        drawn = np.frombuffer(shown(browser, k), dtype=np.uint8)
+        draw(tab, k, strokes_of(pixels), finger)
+        drawn = np.frombuffer(shown(tab, k), dtype=np.uint8)
         alike.append(float(np.corrcoef(drawn, np.frombuffer(pixels, dtype=np.uint8))[0, 1]))
-        answer = hold_to_python(browser, k, reader)
-        agreed += answer == int(reader.means(pixels, get(browser, k, "seed")).argmax())
+        answer = hold_to_python(tab, k, reader)
+        agreed += answer == int(reader.means(pixels, get(tab, k, "seed")).argmax())
     print(f"{agreed} of {n} drawn digits are read as their originals are; correlations {np.round(alike, 2)}")
     # A drawn centre line looks like its digit, and most are read alike.
     assert np.median(alike) > 0.6
     assert agreed >= 0.6 * n
-    assert not browser.faults
+    assert not tab.faults
 
 
-def test_keyboard_draws(alone: Site, browser: Browser) -> None:
-    k, _, reader = playground(alone, browser, "page.html")
-    browser.run(f"[...{explorer(k)}.querySelectorAll('button')].find((b) => b.textContent === 'Clear').click()")
-    assert not any(shown(browser, k))
-    browser.run(f"{explorer(k)}.querySelector('.snn-pad').focus()")
-    browser.key(" ")
-    browser.key("ArrowDown", times=14)
-    browser.key(" ")
-    drawn = np.frombuffer(shown(browser, k), dtype=np.uint8).reshape(28, 28)
+def test_keyboard_draws(alone: Site, still: Tab) -> None:
+    k, _, reader = playground(alone, still, "page.html")
+    still.run(f"[...{explorer(k)}.querySelectorAll('button')].find((b) => b.textContent === 'Clear').click()")
+    assert not any(shown(still, k))
+    still.run(f"{explorer(k)}.querySelector('.snn-pad').focus()")
+    still.press(" ")
+    still.press("ArrowDown", times=14)
+    still.press(" ")
+    drawn = np.frombuffer(shown(still, k), dtype=np.uint8).reshape(28, 28)
     assert drawn[6:22, 13:15].min() > 100 and drawn[:, :10].max() == 0  # a vertical line
-    hold_to_python(browser, k, reader)
+    hold_to_python(still, k, reader)
 
 
-def test_drawing_by_hand_moves_at_thirty_frames_a_second_and_can_be_paused(book: Site, browser: Browser) -> None:
-    k, _, reader = playground(book, browser, "book/03_training.html")
-    browser.prefer(prefers_reduced_motion="no-preference")
-    browser.open(book.url("book/03_training.html"))
+def test_drawing_by_hand_moves_at_thirty_frames_a_second_and_can_be_paused(book: Site, tab: Tab) -> None:
+    k, _, reader = playground(book, tab, "book/03_training.html")
     images = f"[...{explorer(k)}.querySelectorAll('.snn-image')].map((c) => c.toDataURL()).join('')"
     press = f"((name) => [...{explorer(k)}.querySelectorAll('button')].find((b) => b.textContent === name).click())"
-    choose(browser, k, 3)
-    browser.wait(f"{explorer(k)}.querySelector('output').textContent > 3")
-    first = browser.run(images)
-    browser.wait(f"{images} !== {json.dumps(first)}")
-    browser.run(f"{press}('Pause')")
-    paused = browser.run(images)
-    browser.run("new Promise((done) => setTimeout(done, 400))")
-    assert browser.run(images) == paused
-    browser.run(f"{press}('Play')")
-    hold_to_python(browser, k, reader)
-    browser.run(f"{explorer(k)}.querySelectorAll('select')[1].selectedIndex = 2")
+    choose(tab, k, 3)
+    tab.wait(f"{explorer(k)}.querySelector('output').textContent > 3")
+    first = tab.run(images)
+    tab.wait(f"{images} !== {json.dumps(first)}")
+    tab.run(f"{press}('Pause')")
+    paused = tab.run(images)
+    tab.run("new Promise((done) => setTimeout(done, 400))")
+    assert tab.run(images) == paused
+    tab.run(f"{press}('Play')")
+    hold_to_python(tab, k, reader)
+    tab.run(f"{explorer(k)}.querySelectorAll('select')[1].selectedIndex = 2")
     rates = []
     for _ in range(4):  # the best of a few, since other work may hold the machine up
-        browser.run(f"delete {explorer(k)}.dataset.stepsPerSecond; {press}('Ask again')")
-        rates.append(float(browser.wait(f"{explorer(k)}.dataset.stepsPerSecond")))
+        tab.run(f"delete {explorer(k)}.dataset.stepsPerSecond; {press}('Ask again')")
+        rates.append(float(tab.wait(f"{explorer(k)}.dataset.stepsPerSecond")))
     print(f"frames a second: {rates}")
     assert max(rates) >= 30
-    assert not browser.faults
+    assert not tab.faults
 
 
-def test_no_motion_where_the_reader_asks_for_none(alone: Site, browser: Browser) -> None:
-    k, _, reader = playground(alone, browser, "page.html")
-    choose(browser, k, 2)
-    hold_to_python(browser, k, reader)
-    seen = browser.run(f"{SEEN}({explorer(k)})")
-    browser.run("new Promise((done) => setTimeout(done, 300))")
-    assert browser.run(f"{SEEN}({explorer(k)})") == seen
-    assert browser.run(f"{explorer(k)}.querySelector('output').textContent") == "20"
+def test_no_motion_where_the_reader_asks_for_none(alone: Site, still: Tab) -> None:
+    k, _, reader = playground(alone, still, "page.html")
+    choose(still, k, 2)
+    hold_to_python(still, k, reader)
+    seen = still.run(f"{SEEN}({explorer(k)})")
+    still.run("new Promise((done) => setTimeout(done, 300))")
+    assert still.run(f"{SEEN}({explorer(k)})") == seen
+    assert still.run(f"{explorer(k)}.querySelector('output').textContent") == "20"
 
 
-# --- JupyterLab ----------------------------------------------------------------------------------
+# --- JupyterLab and Jupyter Notebook ---------------------------------------------------------------
 
-LAB_CELLS = [
+LIVE_CELLS = [
     "from snn_helpers.widgets import NeuronExplorer\nexplorer = NeuronExplorer(decay=0.5)\nexplorer",
-    'print(f"the next cell finds {explorer.decay:.2f} and {explorer.reset}")',
+    """\
+import torch
+from torch.utils.data import TensorDataset
+from snn_helpers import SpikingNet
+from snn_helpers.widgets import DigitPlayground
+net = SpikingNet(20, generator=torch.Generator().manual_seed(0))
+playground = DigitPlayground(net, TensorDataset(torch.full((1, 1, 28, 28), 0.25), torch.tensor([8])))
+playground""",
+    """\
+inked = (playground.image()[0] > 0).any(dim=0).nonzero().flatten().tolist()
+print(f"the next cell finds {explorer.decay:.2f} and {explorer.reset}, "
+      f"ink from column {inked[0]} to {inked[-1]}, answer {playground.answer}")""",
 ]
 
 
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[str]:
-    """JupyterLab itself with a notebook of two cells; the address of the notebook in it."""
+@pytest.fixture(params=["jupyterlab", "notebook"])
+def live(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """JupyterLab or Jupyter Notebook itself, with a notebook of three cells; the address of the notebook in it."""
     need_chromium()
     notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(source) for source in LAB_CELLS],
+        cells=[nbformat.v4.new_code_cell(source) for source in LIVE_CELLS],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}},
     )
     (tmp_path / "work").mkdir()
     nbformat.write(notebook, tmp_path / "work" / "explorer.ipynb")
     token = secrets.token_hex(16)
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.port=0"]
+    command = [sys.executable, "-m", request.param, "--no-browser", "--allow-root", "--ServerApp.port=0"]
     command += ["--ServerApp.ip=127.0.0.1", f"--IdentityProvider.token={token}", "--expose-app-in-browser"]
     command += ["--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     places = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_RUNTIME_DIR": "runtime", "JUPYTER_DATA_DIR": "data"}
     environment = offline(tmp_path / "cache") | {name: str(tmp_path / place) for name, place in places.items()}
     environment |= {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "s"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "w")}
-    log = tmp_path / "lab.log"
+    log = tmp_path / "server.log"
     with log.open("w") as output:
         server = subprocess.Popen(command, cwd=tmp_path / "work", env=environment, stdout=output, stderr=output)
         try:
             for _ in range(600):
-                if found := re.search(r"http://127\.0\.0\.1:\d+/lab", log.read_text()):
+                if found := re.search(r"http://127\.0\.0\.1:\d+/(?=lab|tree)", log.read_text()):
                     break
                 assert server.poll() is None, log.read_text()
                 try:
@@ -693,32 +691,65 @@ def lab(tmp_path: Path) -> Iterator[str]:
                 except subprocess.TimeoutExpired:
                     continue
             assert found, log.read_text()
-            yield f"{found.group(0)}/tree/explorer.ipynb?token={token}"
+            place = {"jupyterlab": "lab/tree", "notebook": "notebooks"}[request.param]
+            yield f"{found.group(0)}{place}/explorer.ipynb?token={token}"
         finally:
             server.terminate()
             server.wait(30)
 
 
-def test_slider_in_jupyterlab_sets_the_trait_in_python(lab: str, browser: Browser) -> None:
-    browser.open(lab)
-    browser.wait("window.jupyterapp && document.querySelector('.jp-Notebook .jp-CodeCell')", seconds=120)
+N_CELLS = "jupyterapp.shell.currentWidget.content.widgets.length"
+ACTIVE_CELL = "jupyterapp.shell.currentWidget.content.activeCellIndex"
+
+
+def test_explorers_in_a_running_notebook_set_python_and_leave_the_notebook_alone(live: str, tab: Tab) -> None:
+    tab.open(live)
+    tab.wait("window.jupyterapp && document.querySelector('.jp-Notebook .jp-CodeCell')", seconds=120)
     # Asked of the application: what its status bar shows depends on the window and on what else it has to say.
     kernel = "jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status"
-    browser.wait(f"{kernel} === 'idle'", seconds=120)
-    browser.run("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
-    browser.wait("document.querySelector('.snn input')", seconds=120)
-    browser.wait("document.body.innerText.includes('the next cell finds 0.50 and scale')", seconds=60)
-    seen = browser.run(f"{SEEN}({explorer(0)})")
-    browser.run(f"{explorer(0)}.querySelector('input').focus()")
-    browser.key("ArrowRight", times=12)
-    settle(browser)
-    assert browser.run(f"{explorer(0)}.querySelector('output').textContent") == "0.62"
-    assert browser.run(f"{SEEN}({explorer(0)})") != seen
-    # No link there: it could not lead back to a running notebook.
-    assert browser.run(f"{explorer(0)}.querySelector('a') === null")
-    # Only the second cell is run again, so that the first does not make a new explorer.
-    browser.run(
-        "(async () => { const n = jupyterapp.shell.currentWidget.content; n.deselectAll(); n.activeCellIndex = 1;"
-        " await jupyterapp.commands.execute('notebook:run-cell'); return true; })()"
+    tab.wait(f"{kernel} === 'idle'", seconds=120)
+    tab.run("jupyterapp.commands.execute('notebook:run-all-cells').then(() => true)")
+    tab.wait("document.querySelectorAll('.snn input').length > 1", seconds=120)
+    tab.wait(
+        "document.body.innerText.includes('the next cell finds 0.50 and scale, ink from column 0 to 27, answer ')",
+        seconds=60,
     )
-    browser.wait("document.body.innerText.includes('the next cell finds 0.62 and scale')", seconds=60)
+
+    def run_last_cell() -> None:
+        # Only the last cell is run again, so that the others do not make new explorers.
+        tab.run(
+            "(async () => { const n = jupyterapp.shell.currentWidget.content; n.deselectAll(); n.activeCellIndex = 2;"
+            " await jupyterapp.commands.execute('notebook:run-cell'); return true; })()"
+        )
+
+    seen = tab.run(f"{SEEN}({explorer(0)})")
+    # With the mouse, as most readers do: the cell is then in its command mode, where letters and arrows are commands.
+    tab.run(f"{explorer(0)}.querySelector('input').id = 'slider'")
+    tab.page.click("#slider")
+    moved = float(tab.run("document.getElementById('slider').value"))
+    tab.press("ArrowRight", times=12)
+    tab.wait(f"Math.abs(document.getElementById('slider').value - {moved + 0.12}) < 1e-9")
+    # Every kind of control, with keys that insert, cut, paste, delete, move and change cells.
+    for k, part in ((0, "input"), (0, "select"), (0, "button"), (1, ".snn-pad")):
+        tab.run(f"{explorer(k)}.querySelector('{part}').focus()")
+        active = tab.run(ACTIVE_CELL)
+        for key in ("a", "b", "x", "v", "d", "d", "m", "ArrowUp", "ArrowLeft", "ArrowDown", "ArrowRight"):
+            tab.press(key)
+            at = tab.run(f"{explorer(k)}.querySelector('{part}') === document.activeElement")
+            assert at, f"{key} took the focus from {part}"
+        assert (tab.run(N_CELLS), tab.run(ACTIVE_CELL)) == (3, active), f"a key on {part} reached the notebook"
+    settle(tab)
+    decay, reset = (tab.run(f"{explorer(0)}.querySelector('{part}').value") for part in ("input", "select"))
+    assert tab.run(f"{SEEN}({explorer(0)})") != seen
+    # No link there: it could not lead back to a running notebook.
+    assert tab.run(f"{explorer(0)}.querySelector('a') === null")
+    run_last_cell()
+    tab.wait(f"document.body.innerText.includes('the next cell finds {float(decay):.2f} and {reset}')", seconds=60)
+
+    # A stroke on the pad is there for the next cell, and so is what the network reads in it.
+    tab.run(f"{explorer(1)}.querySelectorAll('select')[1].selectedIndex = 2")
+    draw(tab, 1, [[(14, row) for row in range(4, 25)]])
+    answer = tab.wait(f"/I read a \\d/.exec({explorer(1)}.innerText)?.[0]", seconds=60)[-1]
+    run_last_cell()
+    # A line from top to bottom, put into the middle.
+    tab.wait(f"document.body.innerText.includes('ink from column 13 to 14, answer {answer}')", seconds=60)

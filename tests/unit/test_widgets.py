@@ -18,11 +18,13 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from browser import HOW_TO_GET_IT, Browser, find_chromium, serve
-from snn_chapters.after_spike import after_spike_law, after_spike_window
+from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
+from snn_chapters.after_spike import AfterSpikeNet, after_spike_law, after_spike_window
+from snn_chapters.binary import BinarySpikingLayer, BinarySpikingNet
+from snn_chapters.depth import EnsembleNet, fire_at
 from torch.utils.data import TensorDataset
 
-from snn_helpers import SpikingNet, flicker, neuron_step, widgets
+from snn_helpers import MLP, SpikingNet, flicker, neuron_step, widgets
 from snn_helpers.neurons import RESETS
 from snn_helpers.plasticity import gradient_window, window_law
 from snn_helpers.widgets import DigitPlayground, NeuronExplorer, WindowExplorer, bundle, pack, packed_net, uniform
@@ -40,10 +42,10 @@ def run() -> Iterator[Run]:
     if node is None and find_chromium() is None:
         pytest.skip(f"what runs the explorers' scripts is missing, node or a browser; {HOW_TO_GET_IT}")
     if node is None:
-        with serve(JS) as address, Browser() as browser:
-            browser.open(f"{address}/explorers.css")
-            yield lambda body, cases: browser.run(
-                f"import('/simulation.js').then((s) => {json.dumps(cases)}.map((c) => {{ {body} }}))"
+        with serve(JS) as address, chromium() as browser, Tab(browser) as tab:
+            tab.open(f"{address}/explorers.css")
+            yield lambda body, cases: tab.page.evaluate(
+                f"(cases) => import('/simulation.js').then((s) => cases.map((c) => {{ {body} }}))", cases
             )
         return
 
@@ -204,10 +206,14 @@ def test_the_whole_law_is_what_is_measured(run: Run) -> None:
 
 
 class Cells(SpikingNet):
-    """A `SpikingNet` in double precision whose weights are those that packing leaves."""
+    """A `SpikingNet` in double precision whose weights are those that packing leaves; each layer has its settings."""
 
-    def __init__(self, sizes: tuple[int, ...], n_steps: int, seed: int, **settings: Any) -> None:
-        super().__init__(n_steps, sizes=sizes, generator=torch.Generator().manual_seed(seed), **settings)
+    def __init__(self, sizes: tuple[int, ...], n_steps: int, seed: int, neurons: list[dict[str, Any]]) -> None:
+        super().__init__(n_steps, sizes=sizes, generator=torch.Generator().manual_seed(seed))
+        self.neurons = neurons
+        for layer, settings in zip(self.layers, neurons):
+            for name, value in settings.items():
+                setattr(layer, name, value)
         self.double()
 
     def parts(self) -> dict[str, Any]:
@@ -221,12 +227,13 @@ class Cells(SpikingNet):
             "sizes": [layers[0].n_inputs, *(layer.n_neurons for layer in layers)],
             "scales": [scales.tolist() for _, scales in packed],
             "biases": [layer.linear.bias.tolist() for layer in layers],
+            "neurons": self.neurons,
         }
 
 
 NETWORK = """
 const bytes = new DataView(Uint8Array.from(atob(c.bytes), (l) => l.charCodeAt(0)).buffer);
-const network = new s.Network(s.unpackLayers(bytes, c.sizes, c.scales, c.biases), c.settings);
+const network = new s.Network(s.unpackLayers(bytes, c.sizes, c.scales, c.biases, c.neurons));
 const states = [], outputs = [];
 for (let t = 0; t < c.n_steps; t++) {
   network.step(s.flickerFrame(c.image, c.seed, t));
@@ -238,14 +245,14 @@ return [states, outputs, network.means, network.answer];
 
 
 @torch.no_grad()
-def hold_network_to_python(run: Run, networks: list[tuple[Cells, torch.Tensor, int, dict[str, Any]]]) -> float:
+def hold_network_to_python(run: Run, networks: list[tuple[Cells, torch.Tensor, int]]) -> float:
     cases = []
-    for net, image, seed, settings in networks:
+    for net, image, seed in networks:
         parts = net.parts()
         parts["bytes"] = base64.b64encode(parts["bytes"]).decode()
-        cases.append({**parts, "image": image.tolist(), "seed": seed, "n_steps": net.n_steps, "settings": settings})
+        cases.append({**parts, "image": image.tolist(), "seed": seed, "n_steps": net.n_steps})
     differences, n_spikes = [], 0
-    for (net, image, seed, _), (states, outputs, means, answer) in zip(networks, run(NETWORK, cases)):
+    for (net, image, seed), (states, outputs, means, answer) in zip(networks, run(NETWORK, cases)):
         inputs = (image * uniform(seed, net.n_steps * len(image)).view(net.n_steps, -1))[:, None]
         records = []
         for layer in net.layers:
@@ -265,10 +272,10 @@ def test_networks_are_the_same_in_over_a_thousand_random_settings(run: Run) -> N
     rng = random.Random(4)
     networks = []
     for k in range(1050):
-        settings = random_settings(rng)
-        net = Cells((rng.randrange(3, 9), rng.randrange(2, 7), 10), n_steps=7, seed=k, **settings)
+        sizes = (rng.randrange(3, 9), rng.randrange(2, 7), *([5] if k % 3 == 0 else []), 10)
+        net = Cells(sizes, n_steps=7, seed=k, neurons=[random_settings(rng) for _ in sizes[1:]])
         image = 4 * torch.randn(net.layers[0].n_inputs, generator=torch.Generator().manual_seed(k)).double()  # type: ignore[arg-type]
-        networks.append((net, image, k, settings))
+        networks.append((net, image, k))
     difference = hold_network_to_python(run, networks)
     print(f"largest difference {difference:.1e}")
     assert difference < 1e-5
@@ -277,8 +284,8 @@ def test_networks_are_the_same_in_over_a_thousand_random_settings(run: Run) -> N
 def test_the_chapters_network_is_the_same(run: Run) -> None:
     settings = {"decay": 0.9, "threshold": 1.0, "penalty": 1.5, "reset": "scale"}
     image = torch.rand(784, generator=torch.Generator().manual_seed(0)).double() - 0.5
-    net = Cells((784, 100, 10), n_steps=48, seed=3, **settings)
-    assert hold_network_to_python(run, [(net, image, 5, settings)]) < 1e-5
+    net = Cells((784, 100, 10), n_steps=48, seed=3, neurons=[settings, settings])
+    assert hold_network_to_python(run, [(net, image, 5)]) < 1e-5
 
 
 def test_flickering_current_is_the_same(run: Run) -> None:
@@ -373,18 +380,155 @@ def test_packed_net_is_a_copy() -> None:
     assert not torch.equal(packed.layers[0].linear.weight, net.layers[0].linear.weight)  # type: ignore[union-attr, arg-type]
 
 
+DIGITS = TensorDataset(
+    torch.randint(0, 256, (3, 1, 28, 28), generator=torch.Generator().manual_seed(0)) / 255 - 0.5,
+    torch.tensor([3, 1, 4]),
+)
+
+
 def test_playground_carries_the_network_and_the_digits() -> None:
-    images = torch.randint(0, 256, (3, 1, 28, 28), generator=torch.Generator().manual_seed(0)) / 255 - 0.5
     net = SpikingNet(6, begin_eval=2, penalty=1.25, generator=torch.Generator().manual_seed(0))
-    playground = DigitPlayground(net, TensorDataset(images, torch.tensor([3, 1, 4])), seed=8)
+    playground = DigitPlayground(net, DIGITS, seed=8)
     assert len(playground._weights) == 2 * (784 * 100 + 100 * 10)
-    assert playground._neuron == {
-        "decay": 0.9, "threshold": 1.0, "penalty": 1.25, "reset": "scale", "n_steps": 6, "begin_eval": 2
-    }  # fmt: skip
+    assert playground._neurons == 2 * [{"decay": 0.9, "threshold": 1.0, "penalty": 1.25, "reset": "scale"}]
+    assert playground._showing == {"n_steps": 6, "begin_eval": 2}
     assert playground._labels == [3, 1, 4] and playground.seed == 8 and playground.answer == -1
-    torch.testing.assert_close(playground.image(), images[0])
-    with pytest.raises(ValueError, match="784 pixels, not 4"):
-        DigitPlayground(SpikingNet(4, sizes=(4, 3, 2)), TensorDataset(images, torch.tensor([3, 1, 4])))
+    torch.testing.assert_close(playground.image(), DIGITS.tensors[0][0])
+    for sizes, words in (((4, 3, 2), "784 pixels, not 4"), ((784, 5, 9), "ten answers"), ((784, 10), "hidden layer")):
+        with pytest.raises(ValueError, match=words):
+            DigitPlayground(SpikingNet(4, sizes=sizes), DIGITS)
+
+
+def test_playground_tells_the_page_the_settings_of_each_layer() -> None:
+    net = SpikingNet(20, sizes=(784, 12, 11, 10), generator=torch.Generator().manual_seed(0))
+    fire_at(net, DIGITS.tensors[0], 0.1)
+    thresholds = [float(layer.threshold) for layer in net.layers]  # type: ignore[arg-type]
+    assert len({1.0, *thresholds}) == 4
+    assert [neuron["threshold"] for neuron in DigitPlayground(net, DIGITS)._neurons] == thresholds
+
+
+class Louder(SpikingNet):
+    def forward(self, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        return super().forward(2 * images, generator)
+
+
+def with_a_learned_threshold() -> SpikingNet:
+    net = SpikingNet(4)
+    net.layers[1].threshold = torch.nn.Parameter(torch.tensor(0.7))  # type: ignore[union-attr]
+    return net
+
+
+def with_a_wrapped_weight() -> SpikingNet:
+    net = SpikingNet(4)
+    layer: Any = net.layers[0]
+    layer.linear = torch.nn.Sequential(layer.linear)
+    return net
+
+
+def with_another_layer() -> SpikingNet:
+    net = SpikingNet(4)
+    net.layers[1] = BinarySpikingLayer(100, 10)
+    return net
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MLP(),
+        lambda: BinarySpikingNet(4),
+        lambda: AfterSpikeNet(4),
+        lambda: EnsembleNet(4, generator=torch.Generator().manual_seed(0)),
+        lambda: Louder(4),
+        with_a_learned_threshold,
+        with_a_wrapped_weight,
+        with_another_layer,
+    ],
+    ids=["mlp", "binary", "after-spike", "ensemble", "own forward", "learned threshold", "wrapped", "own layer"],
+)
+def test_networks_that_the_page_cannot_run_are_refused_in_words(make: Callable[[], Any]) -> None:
+    net = make()
+    with pytest.raises(TypeError, match="DigitPlayground needs a SpikingNet as chapter 3 makes it"):
+        DigitPlayground(net, DIGITS)
+    with pytest.raises(TypeError, match="packed_net needs a SpikingNet as chapter 3 makes it"):
+        packed_net(net)
+
+
+def test_settings_and_weights_that_make_no_sense_are_refused() -> None:
+    net = SpikingNet(4)
+    layer: Any = net.layers[1]
+    layer.threshold = -1.0
+    with pytest.raises(ValueError, match="threshold"):
+        DigitPlayground(net, DIGITS)
+    layer.threshold = 1.0
+    layer.linear.weight.data[2, 3] = float("nan")
+    with pytest.raises(ValueError, match="weights must be finite"):
+        DigitPlayground(net, DIGITS)
+
+
+class Negatives(TensorDataset):
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, ...]:
+        image, label = super().__getitem__(index)
+        return -image, label
+
+
+def test_digits_are_what_the_data_set_hands_out() -> None:
+    net = SpikingNet(4)
+    playground = DigitPlayground(net, Negatives(*DIGITS.tensors))
+    torch.testing.assert_close(playground.image(), -DIGITS.tensors[0][0])
+    empty = DigitPlayground(net, TensorDataset(torch.zeros(0, 1, 28, 28), torch.zeros(0)))
+    assert empty.drawing == bytes(784) and empty._labels == []
+    for images, words in (
+        (torch.zeros(1, 1, 14, 14), r"784 pixels, not 196 \(digit 0\)"),
+        (torch.full((1, 1, 28, 28), 0.9), "between -0.5 and 0.5"),
+        (torch.full((1, 1, 28, 28), float("nan")), "between -0.5 and 0.5"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            DigitPlayground(net, TensorDataset(images, torch.tensor([1])))
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: memoryview(bytearray(data))])
+def test_a_front_end_s_drawing_arrives(kind: Callable[[bytes], Any]) -> None:
+    """Front ends send bytes beside their JSON, and the kernel gets them as a `memoryview`."""
+    playground = DigitPlayground(SpikingNet(4), DIGITS)
+    seen = []
+    playground.observe(lambda change: seen.append(change["new"]), "drawing")
+    data = bytes(range(256)) * 3 + bytes(16)
+    playground.set_state({"drawing": kind(data), "answer": -1, "means": [0, 0.5]})
+    assert playground.drawing == data and type(playground.drawing) is bytes and seen == [data]
+    assert playground.answer == -1 and playground.means == [0, 0.5]
+    torch.testing.assert_close(playground.image().flatten() + 0.5, torch.tensor(list(data)) / 255)
+
+
+@pytest.mark.parametrize("wrong", [b"", bytes(783), memoryview(bytes(785)), bytearray(1)])
+def test_a_drawing_of_another_size_is_refused_and_the_old_one_stays(wrong: Any) -> None:
+    playground = DigitPlayground(SpikingNet(4), DIGITS)
+    before = playground.drawing
+    with pytest.raises(traitlets.TraitError, match=f"drawing must hold 784 bytes, not {len(wrong)}"):
+        playground.set_state({"answer": 3, "drawing": wrong})
+    assert playground.drawing == before and playground.answer == -1
+    with pytest.raises(traitlets.TraitError, match="drawing"):
+        playground.drawing = "7" * 784  # type: ignore[assignment]
+
+
+def test_every_buffer_takes_what_a_front_end_sends() -> None:
+    playground = DigitPlayground(SpikingNet(4), DIGITS)
+    buffers = [name for name in playground.keys if isinstance(playground.traits()[name], traitlets.Bytes)]
+    assert {"drawing", "_weights", "_digits"} <= set(buffers)
+    for name in buffers:
+        before = getattr(playground, name)
+        playground.set_state({name: memoryview(before[::-1])})
+        assert getattr(playground, name) == before[::-1]
+
+
+def test_numpy_s_numbers_are_settings_too_and_no_number_is_none() -> None:
+    explorer = NeuronExplorer(decay=np.float32(0.5), seed=np.int64(3), n_steps=np.uint8(9), penalty=2)
+    state = explorer.get_state()
+    assert [type(state[name]) for name in ("decay", "seed", "n_steps", "penalty")] == [float, int, int, float]
+    assert (state["decay"], state["seed"]) == (0.5, 3) and len(explorer.current()) == 9
+    assert json.loads(json.dumps(state["_start"]))["seed"] == 3
+    for name, wrong in (("penalty", float("nan")), ("threshold", float("inf")), ("decay", True), ("seed", 1.5)):
+        with pytest.raises(traitlets.TraitError, match=name):
+            setattr(explorer, name, wrong)
 
 
 def test_scripts_are_files_that_are_shipped() -> None:

@@ -32,7 +32,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
 
-from build_book import inputs_key
+from inputs import notebook_key
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -70,7 +70,9 @@ def run_one(
     notebook: Path, parameters: dict[str, Any], collect: dict[str, str], folder: Path, threads: int
 ) -> Path | None:
     """Run the notebook unless this run is there already; the file that holds its row, None if it failed."""
-    asked = json.dumps([notebook.read_text(encoding="utf-8"), parameters, collect, inputs_key(ROOT)], sort_keys=True)
+    asked = json.dumps(
+        [notebook.read_text(encoding="utf-8"), parameters, collect, notebook_key(notebook)], sort_keys=True
+    )
     key = hashlib.sha256(asked.encode()).hexdigest()[:16]
     row, executed = folder / f"{key}.json", folder / f"{key}.ipynb"
     if row.exists():

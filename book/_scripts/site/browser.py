@@ -1,20 +1,16 @@
-"""A headless Chromium, driven over its own protocol: the tests of the pages and the animation in the README use it.
+"""Chromium, as playwright drives it: the tests of the pages, the PDF and the animation in the README use it.
 
-It keeps what went wrong: errors on the console, requests that failed, requests to other hosts (which
-are not let through).
+A `Tab` is a page of playwright that keeps what went wrong on it: errors, requests that failed, and
+requests to other hosts, which do not exist for this browser.
 """
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import functools
 import http.server
-import json
 import os
 import shutil
-import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,22 +18,15 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import websocket
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, Response, sync_playwright
 
 HOW_TO_GET_IT = "no Chromium was found: `apt-get install chromium` gets one, or name yours in SNN_CHROMIUM"
 FLAGS = [
-    "--headless",
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
-    "--disable-dev-shm-usage",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
     "--hide-scrollbars",
-    "--remote-debugging-port=0",
-    "--remote-allow-origins=*",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 
 
@@ -47,6 +36,23 @@ def find_chromium() -> str | None:
         return named
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
     return next((found for name in names if (found := shutil.which(name))), None)
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator[Browser]:
+    """The browser that `find_chromium` finds, with no window; it ends with the block.
+
+    Raises FileNotFoundError if there is none.
+    """
+    binary = find_chromium()
+    if binary is None:
+        raise FileNotFoundError(HOW_TO_GET_IT)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=binary, args=FLAGS)
+        try:
+            yield browser
+        finally:
+            browser.close()
 
 
 @contextlib.contextmanager
@@ -69,112 +75,67 @@ def serve(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-class PageError(RuntimeError):
-    """A script that was run in the page raised, or what was waited for did not come."""
+class Tab:
+    """A page of its own, with its own cache; `finger`: on a touch screen, `still`: for a reader who wants no motion.
 
+    Since `open`: `faults` is what has gone wrong, `requests` what was asked for, `received` how many bytes came.
+    """
 
-class Browser:
-    """One tab. `faults` is what has gone wrong on the page since `open`, `received` the bytes that it was sent."""
-
-    def __init__(self, binary: str | None = None) -> None:
-        binary = binary or find_chromium()
-        if binary is None:
-            raise FileNotFoundError(HOW_TO_GET_IT)
-        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        # No other host exists for this browser.
-        only_here = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
-        command = [binary, *FLAGS, only_here, f"--user-data-dir={self._profile.name}", "about:blank"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        self._n_calls = 0
-        self._clear()
-        port = self._wait_for_port()
-        self._socket = websocket.create_connection(f"ws://127.0.0.1:{port[0]}{port[1]}", timeout=300)
-        self._session: str | None = None
-        target = self.call("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.call(f"{domain}.enable")
-        self.size(1200, 900)
-
-    def _wait_for_port(self) -> tuple[str, str]:
-        file = Path(self._profile.name) / "DevToolsActivePort"
-        for _ in range(600):
-            if self._process.poll() is not None:
-                raise RuntimeError("Chromium ended before it could be reached")
-            if file.exists() and len(lines := file.read_text().split("\n")) >= 2:
-                return lines[0], lines[1]
-            time.sleep(0.05)
-        raise TimeoutError("Chromium did not open its port within 30 seconds")
-
-    def __enter__(self) -> Browser:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(Exception):
-            self._session = None
-            self.call("Browser.close")
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(10)
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
-        self._profile.cleanup()
-
-    # --- the protocol ---
-
-    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One command of the browser's protocol; events that come meanwhile are noted."""
-        self._n_calls += 1
-        message: dict[str, Any] = {"id": self._n_calls, "method": method, "params": parameters}
-        if self._session:
-            message["sessionId"] = self._session
-        self._socket.send(json.dumps(message))
-        while True:
-            answer = json.loads(self._socket.recv())
-            if answer.get("id") == self._n_calls:
-                if "error" in answer:
-                    raise PageError(f"{method}: {answer['error']}")
-                return dict(answer["result"])
-            self._note(answer.get("method", ""), answer.get("params", {}))
-
-    def _clear(self) -> None:
+    def __init__(
+        self, browser: Browser, width: int = 1200, height: int = 900, finger: bool = False, still: bool = False
+    ) -> None:
+        self._context = browser.new_context(
+            viewport={"width": width, "height": height},
+            has_touch=finger,
+            is_mobile=finger,
+            color_scheme="light",
+            reduced_motion="reduce" if still else "no-preference",
+        )
+        self.page: Page = self._context.new_page()
         self.faults: list[str] = []
         self.requests: list[str] = []
         self.received = 0
-        self.from_cache: list[str] = []
-        self._urls: dict[str, str] = {}
+        self.page.on("pageerror", lambda error: self.faults.append(f"exception: {error}"))
+        self.page.on("console", self._heard)
+        self.page.on("request", self._asked)
+        self.page.on("requestfailed", self._failed)
+        self.page.on("response", self._answered)
+        self._protocol = self._context.new_cdp_session(self.page)
+        self._protocol.on("Network.dataReceived", self._came)
+        self._protocol.send("Network.enable")
 
-    def _note(self, event: str, data: dict[str, Any]) -> None:
-        if event == "Runtime.exceptionThrown":
-            details = data["exceptionDetails"]
-            self.faults.append(f"exception: {details.get('exception', {}).get('description', details['text'])}")
-        elif event == "Runtime.consoleAPICalled" and data["type"] in ("error", "assert"):
-            self.faults.append(f"console: {[part.get('value', part.get('description')) for part in data['args']]}")
-        elif event == "Log.entryAdded" and data["entry"]["level"] == "error":
-            self.faults.append(f"log: {data['entry']['text']} {data['entry'].get('url', '')}")
-        elif event == "Network.requestWillBeSent":
-            url = data["request"]["url"]
-            self._urls[data["requestId"]] = url
-            self.requests.append(url)
-            if urlparse(url).scheme not in ("data", "blob") and urlparse(url).hostname != "127.0.0.1":
-                self.faults.append(f"a request to another host: {url}")
-        elif event == "Network.loadingFailed" and not data.get("canceled"):
-            self.faults.append(f"failed: {self._urls.get(data['requestId'])} ({data['errorText']})")
-        elif event == "Network.responseReceived" and data["response"]["status"] >= 400:
-            self.faults.append(f"status {data['response']['status']}: {data['response']['url']}")
-        elif event == "Network.requestServedFromCache":
-            self.from_cache.append(self._urls.get(data["requestId"], ""))
-        elif event == "Network.dataReceived":
-            self.received += data["dataLength"]
+    def __enter__(self) -> Tab:
+        return self
 
-    # --- what a reader does ---
+    def __exit__(self, *_: object) -> None:
+        self._context.close()
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "assert"):
+            self.faults.append(f"console: {message.text} {message.location.get('url', '')}")
+
+    def _asked(self, request: Request) -> None:
+        self.requests.append(request.url)
+        where = urlparse(request.url)
+        if where.scheme not in ("data", "blob", "file") and where.hostname != "127.0.0.1":
+            self.faults.append(f"a request to another host: {request.url}")
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # taken back, as by a page that is left
+            self.faults.append(f"failed: {request.url} ({request.failure})")
+
+    def _answered(self, response: Response) -> None:
+        if response.status >= 400:
+            self.faults.append(f"status {response.status}: {response.url}")
+
+    def _came(self, data: dict[str, Any]) -> None:
+        self.received += data["dataLength"]
 
     def open(self, url: str) -> None:
         """Open a page and wait until it, its scripts and its explorers are there."""
-        self.call("Page.navigate", url="about:blank")
-        self._clear()
-        self.call("Page.navigate", url=url)
-        self.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+        self.page.goto("about:blank")
+        self.faults, self.requests, self.received = [], [], 0
+        self.page.goto(url, wait_until="load")
         self.wait(
             "!document.querySelector('script[src*=\"explorers.js\"]')"
             " || document.documentElement.dataset.explorers === 'ready'"
@@ -183,80 +144,45 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of an expression in the page; promises are waited for."""
-        result = self.call(
-            "Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True, userGesture=True
-        )
-        if "exceptionDetails" in result:
-            details = result["exceptionDetails"]
-            raise PageError(str(details.get("exception", {}).get("description", details["text"])))
-        return result["result"].get("value")
+        return self.page.evaluate(script)
 
     def wait(self, condition: str, seconds: float = 60) -> Any:
-        """Until the expression is true in the page; its value."""
+        """Until the expression is true in the page; its value.
+
+        Raises TimeoutError if it has not become true by then. playwright's own way runs text as a script in the
+        page, which the pages' policy forbids.
+        """
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            with contextlib.suppress(PageError):  # a page on its way out
-                value = self.run(condition)
-                if value or value == {}:  # an element comes as {}
+            with contextlib.suppress(Error):  # a page on its way out, or what is asked for is not there yet
+                if value := self.page.evaluate(condition):
                     return value
-            time.sleep(0.05)
-        raise PageError(f"after {seconds} seconds still not true: {condition}")
+            self.page.wait_for_timeout(30)
+        raise TimeoutError(f"after {seconds} seconds still not true: {condition}")
 
-    def size(self, width: int, height: int, mobile: bool = False) -> None:
-        """The window's size; `mobile` makes it a touch screen."""
-        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
-        self.call("Emulation.setTouchEmulationEnabled", enabled=mobile)
-
-    def prefer(self, **features: str) -> None:
-        """What the reader prefers, such as `prefers_color_scheme="dark"`."""
-        listed = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
-        self.call("Emulation.setEmulatedMedia", features=listed)
-
-    def key(self, key: str, times: int = 1) -> None:
-        """Press and release a key, as the keyboard does."""
-        codes = {"ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40, "Tab": 9, "Enter": 13, " ": 32,
-                 "Home": 36, "End": 35}  # fmt: skip
-        text = {"Enter": "\r", " ": " "}.get(key, key if len(key) == 1 else "")
-        name = "Space" if key == " " else key
-        common = {"key": key, "code": name, "windowsVirtualKeyCode": codes.get(key, ord(key[0].upper()))}
+    def press(self, key: str, times: int = 1) -> None:
         for _ in range(times):
-            self.call("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", text=text, **common)
-            self.call("Input.dispatchKeyEvent", type="keyUp", **common)
-
-    def drag(self, points: list[tuple[float, float]]) -> None:
-        """Press the mouse at the first point, move it through the others, and let go."""
-        for kind, (x, y) in zip(
-            ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"], [*points, points[-1]]
-        ):
-            pressed = {"button": "left", "buttons": 1, "clickCount": 1}
-            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, **pressed)
-
-    def swipe(self, points: list[tuple[float, float]]) -> None:
-        """Put a finger down at the first point, move it through the others, and lift it."""
-        self.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": points[0][0], "y": points[0][1]}])
-        for x, y in points[1:]:
-            self.call("Input.dispatchTouchEvent", type="touchMove", touchPoints=[{"x": x, "y": y}])
-        self.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+            self.page.keyboard.press(key)
 
     def centre(self, selector: str) -> tuple[float, float]:
         """Where an element's centre is in the window, after scrolling it into view."""
-        x, y = self.run(
-            f"(() => {{ const e = document.querySelector({json.dumps(selector)});"
-            " e.scrollIntoView({block: 'center', behavior: 'instant'}); const b = e.getBoundingClientRect();"
-            " return [b.x + b.width / 2, b.y + b.height / 2]; })()"
+        self.page.evaluate(
+            f"document.querySelector('{selector}').scrollIntoView({{block: 'center', behavior: 'instant'}})"
         )
-        return x, y
+        box = self.page.locator(selector).bounding_box()
+        assert box is not None, f"{selector} is not seen"
+        return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
-    def click(self, selector: str) -> None:
-        self.drag([self.centre(selector)])
+    def drag(self, points: list[tuple[float, float]]) -> None:
+        """Press the mouse at the first point, move it through the others, and let go."""
+        self.page.mouse.move(*points[0])
+        self.page.mouse.down()
+        for point in points[1:]:
+            self.page.mouse.move(*point)
+        self.page.mouse.up()
 
-    def screenshot(self, selector: str | None = None) -> bytes:
-        """A PNG of an element, or of the window."""
-        extra: dict[str, Any] = {}
-        if selector:
-            box = self.run(
-                f"(() => {{ const b = document.querySelector({json.dumps(selector)}).getBoundingClientRect();"
-                " return {x: b.x + scrollX, y: b.y + scrollY, width: b.width, height: b.height}; })()"
-            )
-            extra = {"clip": {**box, "scale": 1}, "captureBeyondViewport": True}
-        return base64.b64decode(self.call("Page.captureScreenshot", format="png", **extra)["data"])
+    def swipe(self, points: list[tuple[float, float]]) -> None:
+        """Put a finger down at the first point, move it through the others, and lift it: playwright's can only tap."""
+        for kind, (x, y) in zip(["touchStart", *["touchMove"] * (len(points) - 1)], points):
+            self._protocol.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
+        self._protocol.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})

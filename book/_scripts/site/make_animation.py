@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from browser import HOW_TO_GET_IT, Browser, find_chromium, serve
+from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -30,21 +30,20 @@ MOVES = (
 )
 
 
-def frames(browser: Browser) -> Iterator[Image.Image]:
-    browser.size(860, 900)
-    browser.run("document.querySelector('.snn').id = 'explorer'")
+def frames(tab: Tab) -> Iterator[Image.Image]:
+    tab.run("document.querySelector('.snn').id = 'explorer'")
 
     def picture() -> Image.Image:
-        browser.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-        return Image.open(io.BytesIO(browser.screenshot("#explorer"))).convert("RGB")
+        tab.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        return Image.open(io.BytesIO(tab.page.locator("#explorer").screenshot())).convert("RGB")
 
     for name, key, times, n in MOVES:
-        browser.run(
+        tab.run(
             "[...document.querySelectorAll('#explorer label')]"
             f".find((label) => label.textContent.startsWith('{name}')).control.focus()"
         )
         for _ in range(n):
-            browser.key(key, times)
+            tab.press(key, times)
             yield picture()
 
 
@@ -54,9 +53,9 @@ def main() -> None:
         sys.exit("the pages are not there yet: make book builds them")
     if find_chromium() is None:
         sys.exit(HOW_TO_GET_IT)
-    with serve(html) as address, Browser() as browser:
-        browser.open(f"{address}/{PAGE}")
-        pictures = list(frames(browser))
+    with serve(html) as address, chromium() as browser, Tab(browser, 860, 900) as tab:
+        tab.open(f"{address}/{PAGE}")
+        pictures = list(frames(tab))
     # One size for all, and few colours, since it is a drawing.
     size = max(p.width for p in pictures), max(p.height for p in pictures)
     drawn = []

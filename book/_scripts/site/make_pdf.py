@@ -6,36 +6,26 @@ bookmark for each page, its sections below.
 
 from __future__ import annotations
 
-import base64
 import io
 import sys
 from pathlib import Path
 
-from browser import HOW_TO_GET_IT, Browser, find_chromium, serve
+from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
 from build_book import pages_in_order
+from playwright.sync_api import Browser, PdfMargins
 from pypdf import PdfReader, PdfWriter
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def print_page(url: str) -> tuple[str, PdfReader]:
-    """A page's title, and the page on A4; each is printed by a browser of its own, since printing may not be undone."""
-    with Browser() as browser:
-        browser.size(1000, 1400)
-        browser.open(url)
-        title = str(browser.run("document.querySelector('h1').firstChild.textContent")).strip()
-        printed = browser.call(
-            "Page.printToPDF",
-            paperWidth=8.27,
-            paperHeight=11.69,
-            marginTop=0.6,
-            marginBottom=0.6,
-            marginLeft=0.5,
-            marginRight=0.5,
-            scale=0.8,
-            printBackground=True,
-        )
-    return title, PdfReader(io.BytesIO(base64.b64decode(printed["data"])))
+def print_page(browser: Browser, url: str) -> tuple[str, PdfReader]:
+    """A page's title, and the page on A4; each is printed from a tab of its own, since printing may not be undone."""
+    with Tab(browser, 1000, 1400) as tab:
+        tab.open(url)
+        title = str(tab.run("document.querySelector('h1').firstChild.textContent")).strip()
+        margin: PdfMargins = {"top": "0.6in", "bottom": "0.6in", "left": "0.5in", "right": "0.5in"}
+        printed = tab.page.pdf(format="A4", margin=margin, scale=0.8, print_background=True)
+    return title, PdfReader(io.BytesIO(printed))
 
 
 def make_pdf(html: Path, target: Path, names: list[str]) -> int:
@@ -47,9 +37,9 @@ def make_pdf(html: Path, target: Path, names: list[str]) -> int:
     if missing:
         raise FileNotFoundError(f"not built yet: {', '.join(missing)}; run make book first")
     book = PdfWriter()
-    with serve(html) as address:
+    with serve(html) as address, chromium() as browser:
         for name in names:
-            title, page = print_page(f"{address}/{name}.html")
+            title, page = print_page(browser, f"{address}/{name}.html")
             book.append(page, outline_item=title, import_outline=False)
     book.add_metadata({"/Title": "Spikes and Gradients", "/Subject": "Spiking neural networks from first principles"})
     unfinished = target.with_suffix(".part")

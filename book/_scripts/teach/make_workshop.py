@@ -33,7 +33,8 @@ from snn_helpers.records import load_results
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
 
-from build_book import inputs_key, pages_in_order
+from build_book import pages_in_order
+from inputs import notebook_key, outputs_are_true
 
 ROOT = Path(__file__).resolve().parents[3]
 BOOK = ROOT / "book"
@@ -271,8 +272,7 @@ def executed(path: Path) -> Any:
     kept = outputs_of(path)
     if kept.exists():
         return read(kept)
-    state = ROOT / "_build" / ".state"
-    if state.exists() and inputs_key() in state.read_text():
+    if outputs_are_true(path):
         try:
             _, notebook = get_cache(str(ROOT / "_build" / ".jupyter_cache")).merge_match_into_notebook(read(path))
         except KeyError:
@@ -286,12 +286,8 @@ def executed(path: Path) -> Any:
 
 
 def outputs_of(path: Path) -> Path:
-    """Where the notebook's outputs are kept, for as long as it, the helpers and the records stay as they are."""
-    digest = hashlib.sha256(path.read_bytes())
-    for file in sorted([*(ROOT / "snn_helpers").glob("**/*"), *(BOOK / "results").glob("*.json")]):
-        if file.is_file() and "__pycache__" not in file.parts and file.name != "notebook_times.json":
-            digest.update(f"{file.relative_to(ROOT)}\0".encode() + file.read_bytes())
-    digest.update(str(os.environ.get("SNN_DATA_DIR")).encode())
+    """Where the notebook's outputs are kept, for as long as it and all that it uses stay as they are."""
+    digest = hashlib.sha256(path.read_bytes() + notebook_key(path).encode())
     return OUT / ".executed" / f"{path.stem}.{digest.hexdigest()[:16]}.ipynb"
 
 
