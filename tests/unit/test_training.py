@@ -20,7 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from snn_helpers import MLP, Evaluation, History, SpikingNet, evaluate, fit, training
+from snn_helpers import MLP, Evaluation, History, SpikingNet, evaluate, fit
+from snn_helpers.long import recording
 from snn_helpers.training import CheckpointError, TrainingDiverged, as_tensors, pick_device
 
 CPU = torch.device("cpu")
@@ -695,7 +696,7 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(path: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(training, "open", refuse, raising=False)
+    monkeypatch.setattr(recording, "open", refuse, raising=False)
     with pytest.raises(PermissionError, match=r"run\.pt cannot be written .Permission denied.* name a file"):
         fit(cut_after(spiking(), 0), patterns(), checkpoint=tmp_path / "run.pt", **SETTINGS)
     assert list(tmp_path.iterdir()) == []
@@ -740,7 +741,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.os, "fsync", full)
+        patch.setattr(recording.os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             fit(spiking(), patterns(), checkpoint=path, checkpoint_every=2, **SETTINGS)
     resumed = spiking(seed=100)
@@ -758,7 +759,8 @@ import builtins, os, signal, sys
 from pathlib import Path
 import torch
 import test_training
-from snn_helpers import fit, training
+from snn_helpers import fit
+from snn_helpers.long import recording
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -791,7 +793,7 @@ def arm(model, moment, n):
             if last:
                 die()
 
-        training.os.replace = dying
+        recording.os.replace = dying
     elif moment == "half written":
         class Half:
             def __init__(self, file):
@@ -813,7 +815,7 @@ def arm(model, moment, n):
                     die()
                 return self.file.write(content)
 
-        training.open = lambda *arguments: Half(builtins.open(*arguments))
+        recording.open = lambda *arguments: Half(builtins.open(*arguments))
 
 
 def train(make, path, moment=None, n=0):
@@ -886,7 +888,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("killed")
     script = folder / "killer.py"
     script.write_text(KILLER)
-    environment = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    # The tests that it imports, and the helpers of this checkout.
+    here = Path(__file__).parent
+    environment = {"PYTHONPATH": os.pathsep.join([str(here), str(here.parents[1])]), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         [sys.executable, str(script), str(folder)],
         env=os.environ | environment,
