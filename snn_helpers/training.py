@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 
 from ._check import real, whole
 from .devices import pick_device, seeded
+from .long.autocast import answer
 from .long.checkpoint import Checkpoint, CheckpointError
 from .long.divergence import TrainingDiverged, check_loss
 from .long.examples import Examples, as_tensors
@@ -66,7 +67,7 @@ def train_step(
     """One step on the `chosen` examples, a batch; the history gets their loss and accuracy from before the step."""
     optimizer.zero_grad()
     summed = examples.zeros(2)  # the losses, and how many are right
-    # A batch may be too large for the memory: its parts come one after the other.
+    # A batch may be too large for the memory; so its parts come one after the other.
     for part in group.parts:
         mine, reading = chosen.tensor_split(group.n_parts)[part], len(history.loss) * group.n_parts + part
         if len(mine) == 0:  # a last batch with fewer examples than parts
@@ -86,15 +87,6 @@ def train_step(
     optimizer.step()
     history.loss.append(mean_loss)
     history.accuracy.append(accuracy)
-
-
-def answer(model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
-    """The model's log-probabilities; in float32 at least, under `torch.autocast` too."""
-    # Autocast would go on with the weights as it rounded them before they were changed.
-    torch.clear_autocast_cache()
-    log_probs: Tensor = model(images, generator=generator)
-    torch.clear_autocast_cache()
-    return log_probs.float() if log_probs.dtype in (torch.float16, torch.bfloat16) else log_probs
 
 
 def fit(
@@ -121,12 +113,15 @@ def fit(
     dataset : of (image, label). The tensors of a `TensorDataset` are moved to the device once. Any other data set is
         read item by item, anew for each batch, so that it can change its images; `Examples` says what that means.
     seed : decides the order of the examples and the flicker; the model comes with its initial weights.
+    device : `"auto"`, the GPU if there is one, or a torch device.
     checkpoint : a file. Progress is written there, whole or not at all, at the start, every `checkpoint_every` batches
         and at the end. If the file exists, training goes on from it, and on the CPU ends bit for bit where an
         uninterrupted run ends. All processes must see the file.
-    test_dataset : evaluated after each epoch; there is one epoch, with a fresh optimiser, for each learning rate.
+    test_dataset : evaluated after each epoch.
+    learning_rates, momentum, weight_decay : of SGD; one epoch, with a fresh optimiser, for each learning rate.
     parts : how many parts each batch is cut into, to save memory. Each has its own random numbers. Processes of
         `torch.distributed` share the parts evenly; but for rounding, their number does not matter.
+    progress : a progress bar, and a line that says so if the checkpoint held something.
 
     Raises `TrainingDiverged` at the first batch whose loss is not finite, and instead of keeping weights that are not;
     `CheckpointError` if the checkpoint is damaged or belongs to another run; `OSError` if it cannot be written, at the
@@ -135,15 +130,15 @@ def fit(
     rates = real_list("learning_rates", learning_rates, each="epoch", least=0)
     momentum, weight_decay = real("momentum", bare(momentum), 0), real("weight_decay", bare(weight_decay), 0)
     batch_size, save_every = whole("batch_size", batch_size), whole("checkpoint_every", checkpoint_every)
-    seed, parts = whole("seed", seed, -(2**63), 2**64 - 1), whole("parts", parts)
-    device = pick_device(device)
-    group, order_generator = ProcessGroup(parts, seed, device), seeded(seed)
+    device, order_generator = pick_device(device), seeded(seed)
+    seed = order_generator.initial_seed()  # as a plain number
+    group = ProcessGroup(whole("parts", parts), seed, device)
     examples = Examples(dataset, device, seed)
     test = None if test_dataset is None else Examples(test_dataset, device)
     history = History(math.ceil(len(examples) / batch_size))
     # What must be the same for a checkpoint to be continued.
     run = {"seed": seed, "batch_size": batch_size, "learning_rates": rates, "momentum": momentum}
-    run |= {"weight_decay": weight_decay, "parts": parts}
+    run |= {"weight_decay": weight_decay, "parts": group.n_parts}
     keeper = Checkpoint(checkpoint, run, model.to(device), examples, test, group, order_generator, history)
     first_epoch, first_batch, optimizer_state = keeper.load()
     learner = group.wrap(model.train())

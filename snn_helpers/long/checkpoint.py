@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from .divergence import check_weights
 from .examples import Examples
+from .files import write_whole
 from .plain import plain
 from .processes import ProcessGroup
-from .recording import write_whole
 
 
 class CheckpointError(RuntimeError):

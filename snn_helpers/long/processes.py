@@ -33,7 +33,7 @@ class ProcessGroup:
             )
         share = n_parts // self.size
         self.n_parts = n_parts
-        self.noise = [seeded(seed + PART_SEEDS * part, device) for part in range(n_parts)]
+        self.noise = [seeded((seed + PART_SEEDS * part) % 2**63, device) for part in range(n_parts)]
         self.parts = range(self.rank * share, (self.rank + 1) * share)
 
     def wrap(self, model: nn.Module) -> nn.Module:

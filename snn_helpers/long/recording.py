@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.utils.data import TensorDataset
 
+from ..data import Digits, load_mnist
+from .files import write_whole
 from .plain import plain
 
 ROOT = Path(__file__).parents[2]  # the checkout, if this is one
@@ -23,35 +27,73 @@ ROOT = Path(__file__).parents[2]  # the checkout, if this is one
 MEASURED_BY = ("snn_helpers", "book/snn_chapters", "book/_scripts/measure")
 
 
-def record_trials(
-    path: Path, what: str, trials: list[dict[str, Any]], run: Callable[..., dict[str, Any]]
-) -> list[dict[str, Any]]:
+Row = dict[str, Any]
+
+
+class Record(NamedTuple):
+    """What a recorded file of `book/results` holds.
+
+    `what`, in words; `run`, the function that measures one trial; `trials`, the settings of each call of it, or,
+    where they depend on an earlier record, a function that gives them.
+    """
+
+    what: str
+    run: Callable[..., Row]
+    trials: list[Row] | Callable[[], list[Row]]
+
+
+@lru_cache(maxsize=1)
+def whole_mnist() -> tuple[Digits, Digits]:
+    """The 60,000 and the 10,000 digits; a record is never made on fewer."""
+    train, test = load_mnist("train"), load_mnist("test")
+    if len(train) != 60_000:
+        sys.exit("results are recorded on the whole of MNIST, but only its subset was found: set SNN_DATA_DIR")
+    return train, test
+
+
+def examples(dataset: TensorDataset, first: int, stop: int | None = None) -> TensorDataset:
+    """The first examples of a data set; with two numbers, those from one up to, not including, the other."""
+    chosen = slice(first) if stop is None else slice(first, stop)
+    return TensorDataset(*(part[chosen] for part in dataset.tensors))
+
+
+def record_trials(path: Path, what: str, trials: list[Row], run: Callable[..., Row]) -> list[Row]:
     """Run those of the `trials` (settings for `run`) that the file does not hold yet, adding each as it ends.
 
     The file holds `provenance` and `trials`, whose rows are the settings that `run` was given, what it returned, the
     seconds that it took and the commit that it was made with: a record may be made in parts. Each write replaces
     the file as a whole. Raises `TypeError` for a result that no file could hold, `ValueError` if the file is no record.
     """
-    rows: list[dict[str, Any]] = _rows_of(path) if path.exists() else []
+    rows = _rows_of(path) if path.exists() else []
     made_with = commit()  # asked once: what runs is the code that was there when the run began
-    for settings in trials:
-        # As the file holds them: a tuple is a list, a number of NumPy's is a plain one.
-        kept = json.loads(json.dumps(plain(settings)))
-        if kept in [row["settings"] for row in rows]:
-            continue
-        started = time.perf_counter()
-        measured = plain(run(**settings))
-        took = round(time.perf_counter() - started, 2)
-        rows.append({"settings": kept, **measured, "total_seconds": took, "commit": made_with})
-        content = {"provenance": provenance(what) | {"commit": made_with}, "trials": rows}
-        write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
-        print(f"{path.name}: {len(rows)} rows; {settings} took {took} s", flush=True)
+    try:
+        for settings in trials:
+            row = _run_one(settings, rows, run)
+            if row is None:
+                continue
+            rows.append(row | {"commit": made_with})
+            content = {"provenance": provenance(what) | {"commit": made_with}, "trials": rows}
+            write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+            print(f"{path.name}: {len(rows)} rows; {settings} took {row['total_seconds']} s", flush=True)
+    finally:
+        whole_mnist.cache_clear()  # else the digits would stay in memory for as long as the process lives
     return rows
 
 
-def _rows_of(path: Path) -> list[dict[str, Any]]:
+def _run_one(settings: Row, rows: list[Row], run: Callable[..., Row]) -> Row | None:
+    """The row of one trial; None if the rows hold it already."""
+    # As the file holds them: a tuple is a list, a number of NumPy's is a plain one.
+    kept = json.loads(json.dumps(plain(settings)))
+    if kept in [row["settings"] for row in rows]:
+        return None
+    started = time.perf_counter()
+    measured = plain(run(**settings))
+    return {"settings": kept, **measured, "total_seconds": round(time.perf_counter() - started, 2)}
+
+
+def _rows_of(path: Path) -> list[Row]:
     try:
-        rows: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["trials"]
+        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["trials"]
         [row["settings"] for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
@@ -93,21 +135,3 @@ def commit(root: Path = ROOT) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return head.stdout.strip() + ("" if same.returncode == 0 else "+changes")
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that whoever reads it finds the old content or the new, never a part.
-
-    Raises `OSError` if it cannot be written; the file is then as it was.
-    """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:  # also an interruption at the keyboard
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
 from snn_helpers import MLP, Evaluation, History, SpikingNet, evaluate, fit
-from snn_helpers.long import recording
-from snn_helpers.training import CheckpointError, TrainingDiverged, as_tensors, pick_device
+from snn_helpers.devices import pick_device
+from snn_helpers.long import files
+from snn_helpers.training import CheckpointError, TrainingDiverged, as_tensors
 
 CPU = torch.device("cpu")
 RATES = (0.3, 0.1, 0.05)
@@ -696,7 +697,7 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(path: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(recording, "open", refuse, raising=False)
+    monkeypatch.setattr(files, "open", refuse, raising=False)
     with pytest.raises(PermissionError, match=r"run\.pt cannot be written .Permission denied.* name a file"):
         fit(cut_after(spiking(), 0), patterns(), checkpoint=tmp_path / "run.pt", **SETTINGS)
     assert list(tmp_path.iterdir()) == []
@@ -741,7 +742,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(recording.os, "fsync", full)
+        patch.setattr(files.os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             fit(spiking(), patterns(), checkpoint=path, checkpoint_every=2, **SETTINGS)
     resumed = spiking(seed=100)
@@ -760,7 +761,7 @@ from pathlib import Path
 import torch
 import test_training
 from snn_helpers import fit
-from snn_helpers.long import recording
+from snn_helpers.long import files
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -793,7 +794,7 @@ def arm(model, moment, n):
             if last:
                 die()
 
-        recording.os.replace = dying
+        files.os.replace = dying
     elif moment == "half written":
         class Half:
             def __init__(self, file):
@@ -815,7 +816,7 @@ def arm(model, moment, n):
                     die()
                 return self.file.write(content)
 
-        recording.open = lambda *arguments: Half(builtins.open(*arguments))
+        files.open = lambda *arguments: Half(builtins.open(*arguments))
 
 
 def train(make, path, moment=None, n=0):
