@@ -147,9 +147,8 @@ def settings_of(model: nn.Module) -> dict[str, Any]:
     for path, module in model.named_modules():
         place = f"{path}." if path else ""
         for name, value in vars(module).items():
-            if name[0] != "_" and name != "training" and isinstance(value, (str, numbers.Real, tuple)):
-                with contextlib.suppress(TypeError):  # of a tuple of something else
-                    settings |= _flat(place + name, value)
+            if name[0] != "_" and name != "training" and _is_plain(value):
+                settings |= _flat(place + name, value)
         # A module without an extra state has torch's own method, which only fails.
         if type(module).get_extra_state is not nn.Module.get_extra_state:
             extra = module.get_extra_state()
@@ -158,6 +157,10 @@ def settings_of(model: nn.Module) -> dict[str, Any]:
                     extra = json.loads(bytes(extra.tolist()))
                 settings |= _flat(place, extra) if isinstance(extra, dict) else _flat(f"{place}extra state", extra)
     return settings
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, numbers.Real)) or (isinstance(value, tuple) and all(map(_is_plain, value)))
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:

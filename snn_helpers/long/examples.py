@@ -143,7 +143,7 @@ def _collate(dataset: Any, numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
             images, labels = default_collate(items)
         if isinstance(images, Tensor) and isinstance(labels, Tensor):
             return images, labels
-        why = f"images are {type(items[0][0]).__name__}, labels {type(items[0][1]).__name__}"
+        why = f"images are {type(items[0][0]).__name__}, labels are {type(items[0][1]).__name__}"
     except (TypeError, RuntimeError) as error:
         why = str(error)
     raise TypeError(
