@@ -141,7 +141,8 @@ def settings_of(model: nn.Module) -> dict[str, Any]:
     """What a model is besides its weights: by module and name, the settings that are numbers, words or tuples of them.
 
     They are each module's public attributes, and what its `get_extra_state` gives. How a model is printed does not
-    matter, nor the names of its classes, so that a descendant can take over.
+    matter, nor the names of its classes, so that a descendant can take over. What a model counts as it runs must be a
+    buffer, or have a name that begins with "_": else it would be taken for a setting.
     """
     settings: dict[str, Any] = {}
     for path, module in model.named_modules():
@@ -167,7 +168,8 @@ def _flat(name: str, value: Any) -> dict[str, Any]:
     """Each plain value under its whole name; what has fields gives one for each of them."""
     value = value._asdict() if hasattr(value, "_asdict") else value
     if not isinstance(value, dict):
-        return {name: plain(value)}
+        value = plain(value)
+        return {name: "nan" if value != value else value}  # NaN would differ from itself
     dot = "." if name and name[-1] != "." else ""
     return {key: part for field in value for key, part in _flat(f"{name}{dot}{field}", value[field]).items()}
 

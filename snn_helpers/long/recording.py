@@ -92,10 +92,14 @@ def _run_one(settings: Row, rows: list[Row], run: Callable[..., Row]) -> Row | N
 
 
 def _rows_of(path: Path) -> list[Row]:
+    """The rows of a record. One that names no commit was made with that of the record, None if that is not known."""
     try:
-        rows: list[Row] = json.loads(path.read_text(encoding="utf-8"))["trials"]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        rows: list[Row] = content["trials"]
         [row["settings"] for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+        made_with = content["provenance"].get("commit")
+        rows = [{**row, "commit": row.get("commit", made_with)} for row in rows]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f"{path} is no record of trials ({type(error).__name__}: {error}). It is left as it is: move it away to"
             " begin a new record, or name another file"

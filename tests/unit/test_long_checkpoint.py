@@ -183,6 +183,10 @@ def test_settings_are_the_plain_public_attributes(others: dict[str, Any]) -> Non
     assert settings_of(Settings().eval()) == WANTED, "whether a model is in training is no setting"
 
 
+def test_a_setting_of_nan_is_itself() -> None:
+    assert settings_of(Settings(c=float("nan"))) == settings_of(Settings(c=np.float64("nan"))) != WANTED
+
+
 @pytest.mark.parametrize(
     ("state", "wanted"),
     [

@@ -113,15 +113,30 @@ def test_provenance_names_the_commit_of_this_code() -> None:
 
 def test_each_row_names_the_commit_it_was_made_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "record.json"
-    # A row from before rows named their commit stays as it is.
+    # Of a row from before any commit was named, none is known.
     path.write_text(json.dumps({"provenance": {}, "trials": [{"settings": {"number": 1}, "square": 1}]}))
     for made_with, numbers in (("one", [1, 2, 3]), ("two+changes", [2, 4]), (None, [5])):
         monkeypatch.setattr(recording, "commit", lambda made_with=made_with: made_with)
         rows = record_trials(path, "a test", [{"number": number} for number in numbers], square)
         assert content_of(path)["provenance"]["commit"] == made_with
     assert rows == content_of(path)["trials"]
-    assert [row.get("commit", "none named") for row in rows] == ["none named", "one", "one", "two+changes", None]
+    assert [row["commit"] for row in rows] == [None, "one", "one", "two+changes", None]
     assert [row["square"] for row in rows] == [1, 4, 9, 16, 25]
+
+
+def test_rows_of_a_record_that_names_one_commit_keep_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is written next names another one for the record as a whole."""
+    path = tmp_path / "record.json"
+    old = [{"settings": {"number": 1}, "square": 1}, {"settings": {"number": 2}, "square": 4, "commit": "two"}]
+    path.write_text(json.dumps({"provenance": {"commit": "one"}, "trials": old}))
+    before = path.read_bytes()
+    monkeypatch.setattr(recording, "commit", lambda: "three")
+    record_trials(path, "a test", [{"number": 1}], square)
+    assert path.read_bytes() == before, "a record to which nothing is added is not touched"
+    rows = record_trials(path, "a test", [{"number": 3}], square)
+    assert content_of(path)["trials"] == rows
+    assert [row["commit"] for row in rows] == ["one", "two", "three"]
+    assert content_of(path)["provenance"]["commit"] == "three"
 
 
 def test_the_commit_is_that_of_the_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
