@@ -91,7 +91,7 @@ def torchrun(folder: Path, task: str, victim: int = -1, n_calls: int = 0, restar
     script.write_text(WORKER)
     here = Path(__file__).parent
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(here), str(here.parent)]),
+        "PYTHONPATH": os.pathsep.join([str(here), str(here.parents[1])]),
         "OMP_NUM_THREADS": "1",
         # Else the processes that are started again may find the addresses of the dead.
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",

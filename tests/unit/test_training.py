@@ -20,9 +20,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from snn_helpers import MLP, Evaluation, History, SpikingNet, evaluate, fit, training
+from snn_helpers import MLP, Evaluation, History, SpikingNet, evaluate, fit
 from snn_helpers.devices import pick_device
-from snn_helpers.training import CheckpointError, TrainingDiverged, as_tensors
+from snn_helpers.long import files
+from snn_helpers.training import CheckpointError, TrainingDiverged, as_tensors, fit_adam
 
 CPU = torch.device("cpu")
 RATES = (0.3, 0.1, 0.05)
@@ -366,6 +367,101 @@ def test_a_checkpoint_never_holds_broken_weights(n: int, tmp_path: Path) -> None
     assert all(math.isfinite(loss) for loss in saved["history"]["loss"])
 
 
+# --- Contexts of torch ------------------------------------------------------------------------------
+
+
+def train_with_adam(model: nn.Module, data: TensorDataset) -> list[float]:
+    return fit_adam(model, data, seed=3, learning_rate=0.01, epochs=3, batch_size=4, device="cpu")
+
+
+@each_model
+def test_a_default_device_changes_nothing(make: Callable[..., Any], tmp_path: Path) -> None:
+    """A tensor that was made without a device is in the wrong place, as on a GPU; on "meta" it has no values."""
+    data, unseen, items = patterns(), patterns(9, 1), Pairs(26)
+    settings = SETTINGS | {"test_dataset": unseen, "parts": 3}
+    plain, kept, read, resumed, *by_adam = (make(seed) for seed in (0, 0, 0, 100, 0, 0))
+    wanted, by_hand = fit(plain, data, **settings), train_with_adam(by_adam[0], data)
+    result = evaluate(plain, unseen)
+    path = tmp_path / "run.pt"
+    with torch.device("meta"):
+        assert without_seconds(fit(kept, data, checkpoint=path, **settings)) == without_seconds(wanted)
+        assert without_seconds(fit(resumed, data, checkpoint=path, **settings)) == without_seconds(wanted)
+        assert fit(read, items, **settings).loss == wanted.loss
+        assert evaluate(kept, unseen) == result
+        assert evaluate(kept, Subset(items, range(9))) == evaluate(kept, Subset(data, range(9)))
+        assert train_with_adam(by_adam[1], data) == by_hand
+        images, labels = as_tensors(items, CPU)
+        assert images.device == labels.device == CPU
+    assert same_weights(plain, kept) and same_weights(plain, resumed) and same_weights(plain, read)
+    assert same_weights(*by_adam)
+
+
+def half(model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
+    """One answer under an autocast of its own, as torch's documentation has it."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        log_probs: Tensor = model(images, generator=generator)
+    assert log_probs.dtype == torch.bfloat16
+    return log_probs.float()
+
+
+@pytest.mark.parametrize("tested", [False, True])
+def test_under_autocast_fit_equals_a_loop_by_hand(tested: bool) -> None:
+    """Each step must go on with the weights of the step before, not with those that autocast has kept."""
+    images, labels = patterns().tensors
+    by_hand, by_fit = noisy_mlp().train(), noisy_mlp()
+    order, flicker, losses = seeded(7), seeded(7), []
+    for rate in RATES:
+        sgd = torch.optim.SGD(by_hand.parameters(), lr=rate, momentum=0.5)
+        for chosen in torch.randperm(26, generator=order).split(4):
+            sgd.zero_grad()
+            loss = F.nll_loss(half(by_hand, images[chosen], flicker), labels[chosen])
+            loss.backward()
+            sgd.step()
+            losses.append(loss.item())
+    more = {"test_dataset": patterns(9, 1)} if tested else {}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        history = fit(by_fit, patterns(), **SETTINGS, **more)
+        # Of the weights as they are after the last step.
+        answers = by_fit.eval()(images, generator=seeded(1))
+    assert history.loss == pytest.approx(losses, rel=1e-5)
+    for ours, theirs in zip(by_fit.parameters(), by_hand.parameters()):
+        assert ours.dtype == torch.float32
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6)
+    assert torch.equal(answers.float(), half(by_fit, images, seeded(1)))
+    # bfloat16 has 8 bits: losses that are multiples of its steps would be few.
+    assert any(torch.tensor(loss).bfloat16().item() != loss for loss in history.loss)
+
+
+def test_under_autocast_evaluate_and_fit_adam_equal_loops_by_hand() -> None:
+    images, labels = patterns().tensors
+    by_hand, by_adam = noisy_mlp().train(), noisy_mlp()
+    generator, losses = seeded(3), []
+    adam = torch.optim.Adam(by_hand.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(adam, 0.01, total_steps=21)
+    for _ in range(3):
+        for chosen in torch.randperm(26, generator=generator).split(4):
+            adam.zero_grad()
+            loss = F.nll_loss(half(by_hand, images[chosen], generator), labels[chosen])
+            loss.backward()
+            adam.step()
+            schedule.step()
+            losses.append(loss.item())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert train_with_adam(by_adam, patterns()) == pytest.approx(losses, rel=1e-4)
+        result = evaluate(by_adam, patterns())
+        with torch.no_grad():
+            for weights in by_adam.parameters():
+                weights.mul_(-1)
+        turned = evaluate(by_adam, patterns())
+    for found in (turned, result):
+        log_probs = half(by_adam.eval(), images, seeded(0))
+        assert found.loss == pytest.approx(F.nll_loss(log_probs, labels).item(), rel=1e-5)
+        assert found.accuracy == (log_probs.argmax(1) == labels).double().mean().item()
+        with torch.no_grad():
+            for weights in by_adam.parameters():
+                weights.mul_(-1)
+
+
 # --- Progress -------------------------------------------------------------------------------------
 
 
@@ -696,7 +792,7 @@ def test_a_folder_without_permission(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def refuse(path: Path, mode: str) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(training, "open", refuse, raising=False)
+    monkeypatch.setattr(files, "open", refuse, raising=False)
     with pytest.raises(PermissionError, match=r"run\.pt cannot be written .Permission denied.* name a file"):
         fit(cut_after(spiking(), 0), patterns(), checkpoint=tmp_path / "run.pt", **SETTINGS)
     assert list(tmp_path.iterdir()) == []
@@ -741,7 +837,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path: Path, monkeypatch: pyt
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.os, "fsync", full)
+        patch.setattr(files.os, "fsync", full)
         with pytest.raises(OSError, match="No space left"):
             fit(spiking(), patterns(), checkpoint=path, checkpoint_every=2, **SETTINGS)
     resumed = spiking(seed=100)
@@ -759,7 +855,8 @@ import builtins, os, signal, sys
 from pathlib import Path
 import torch
 import test_training
-from snn_helpers import fit, training
+from snn_helpers import fit
+from snn_helpers.long import files
 
 torch.set_num_threads(1)
 folder = Path(sys.argv[1])
@@ -792,7 +889,7 @@ def arm(model, moment, n):
             if last:
                 die()
 
-        training.os.replace = dying
+        files.os.replace = dying
     elif moment == "half written":
         class Half:
             def __init__(self, file):
@@ -814,7 +911,7 @@ def arm(model, moment, n):
                     die()
                 return self.file.write(content)
 
-        training.open = lambda *arguments: Half(builtins.open(*arguments))
+        files.open = lambda *arguments: Half(builtins.open(*arguments))
 
 
 def train(make, path, moment=None, n=0):
@@ -887,7 +984,9 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("killed")
     script = folder / "killer.py"
     script.write_text(KILLER)
-    environment = {"PYTHONPATH": str(Path(__file__).parent), "OMP_NUM_THREADS": "1"}
+    # The tests that it imports, and the helpers of this checkout.
+    here = Path(__file__).parent
+    environment = {"PYTHONPATH": os.pathsep.join([str(here), str(here.parents[1])]), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         [sys.executable, str(script), str(folder)],
         env=os.environ | environment,
