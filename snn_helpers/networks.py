@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import fast
-from ._check import floating, real, whole
 from .devices import draw_uniform
 from .encoding import flicker
 from .layers import SpikingLayer
+from .long.checks import floating, layer_sizes, real, whole
 from .neurons import Neuron
 
 
@@ -28,9 +28,9 @@ class LayerRecord(NamedTuple):
 class SpikingNet(nn.Module):
     """Layers of spiking neurons that read a flickering image; derived in chapter 03.
 
-    Maps images `[B, 1, 28, 28]` (or anything that flattens to `[B, sizes[0]]`) to
-    log-probabilities `[B, sizes[-1]]`. Each layer reads the outputs of the layer below; the
-    logits are the last layer's states, averaged over the steps from `begin_eval` on.
+    Maps images `[B, 1, 28, 28]` (or anything that flattens to `[B, sizes[0]]`) to log-probabilities `[B, sizes[-1]]`.
+    Each layer reads the outputs of the layer below; the logits are the last layer's states, averaged over the steps
+    from `begin_eval` on.
 
     A network of other layers overrides `make_layer`; one that shows or reads its layers otherwise, `frames`, `run` or
     `read_out`.
@@ -42,14 +42,12 @@ class SpikingNet(nn.Module):
     sizes : number of inputs, of neurons in each hidden layer, of classes.
     decay, threshold, penalty, reset : as in `neuron_step`, for every layer.
     generator : where the initial weights come from; torch's global one if None.
-    mixed_precision : faster; the products of the first layer are in bfloat16 (as precise as one part
-        in 256), all else stays as it is. `record` does not use it.
-    shared_flicker : faster; at each step one mask for all images of a batch. Each image sees the same
-        kind of flicker as before, but the images of a batch are no longer independent draws.
+    mixed_precision : faster; the products of the first layer are in bfloat16 (as precise as one part in 256), all
+        else stays as it is. `record` does not use it.
+    shared_flicker : faster; at each step one mask for all images of a batch. Each image sees the same kind of flicker
+        as before, but the images of a batch are no longer independent draws.
 
-    Raises
-    ------
-    TypeError, ValueError : for settings or images that do not fit.
+    Raises `TypeError` or `ValueError` for settings or images that do not fit.
     """
 
     def __init__(
@@ -73,7 +71,7 @@ class SpikingNet(nn.Module):
                 f"mixed_precision and shared_flicker are for SpikingNet itself, not for {type(self).__name__}"
             )
         self.mixed_precision, self.shared_flicker = mixed_precision, shared_flicker
-        sizes, neuron = check_sizes(sizes), Neuron(decay, threshold, penalty, reset)
+        sizes, neuron = layer_sizes(sizes), Neuron(decay, threshold, penalty, reset)
         self.layers = nn.ModuleList(
             self.make_layer(n_inputs, n_neurons, neuron, generator, is_last=place == len(sizes) - 2)
             for place, (n_inputs, n_neurons) in enumerate(zip(sizes, sizes[1:]))
@@ -94,10 +92,8 @@ class SpikingNet(nn.Module):
     def logits(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """What `forward` takes the softmax of, `[B, n_classes]`."""
         if self._can_be_fast(images):  # the same numbers, sooner: the page `performance` derives how
-            layers = cast(list[SpikingLayer], list(self.layers))
-            linears, neurons = [layer.linear for layer in layers], [layer.neuron for layer in layers]
-            options = self.n_steps, self.begin_eval, generator, self.shared_flicker, self.mixed_precision
-            return fast.read_out(self, flat(images), linears, neurons, *options)
+            showing = self.n_steps, self.begin_eval, generator, self.shared_flicker, self.mixed_precision
+            return fast.read_out(self, flat(images), *showing)
         return self.read_out(self.record(images, generator))
 
     def record(self, images: Tensor, generator: torch.Generator | None = None) -> list[LayerRecord]:
@@ -124,19 +120,11 @@ class SpikingNet(nn.Module):
         return records[-1].states[self.begin_eval :].mean(dim=0)
 
     def _can_be_fast(self, images: Tensor) -> bool:
-        """Whether nothing but this class's own way over its own kind of layers is asked for, and nobody looks in."""
-        kind = type(self)
-        if any(
-            getattr(kind, name) is not getattr(SpikingNet, name) for name in ("record", "frames", "run", "read_out")
-        ):
-            return False
-        if not all(isinstance(layer, SpikingLayer) and layer.is_plain for layer in self.layers):
-            return False
-        layers = cast(list[SpikingLayer], list(self.layers))
-        linears = [layer.linear for layer in layers]
-        if any(fast.watched(layer, linear) for layer, linear in zip(layers, linears)):
-            return False
-        return fast.can_read_out(flat(images), linears, [layer.neuron for layer in layers])
+        """Whether this class's own way over its own kind of layers is asked for, and nobody looks in."""
+        ways = ("record", "frames", "run", "read_out")
+        own = all(getattr(getattr(self, way), "__func__", None) is getattr(SpikingNet, way) for way in ways)
+        layers = [layer for layer in self.layers if isinstance(layer, SpikingLayer) and layer.is_plain]
+        return own and len(layers) == len(self.layers) and fast.can_read_out(flat(images), layers)
 
     def extra_repr(self) -> str:
         """The settings that are not the layers' own, as `print` shows them."""
@@ -146,49 +134,43 @@ class SpikingNet(nn.Module):
 
 
 def plain_layers(net: nn.Module, for_what: str, any_read_out: bool = False) -> list[SpikingLayer]:
-    """The layers of a network that does what chapter 03 derives, and no more; else refuse, in words.
+    """The layers of a network that does what chapter 03 derives, and no more; a `TypeError` in words for another one.
 
-    What is derived for such networks, their layers' equations written out once more, would give wrong numbers for
-    another one: `for_what` says in the message what that is. With `any_read_out` only the layers count, not how
-    they become an answer.
-
-    Raises
-    ------
-    TypeError : for a network that is no `SpikingNet`, runs its layers otherwise, or has others than `SpikingLayer`'s.
+    What writes out the equations of such layers once more would give wrong numbers for others: `for_what` names it in
+    the message. With `any_read_out` it does not matter how the layers become an answer.
     """
     told = f"{for_what} is derived for a SpikingNet, layers of SpikingLayer one after another"
     if not isinstance(net, SpikingNet):
         raise TypeError(f"{told}; {type(net).__name__} is another kind of network")
-    own = {"run": "runs its layers"} | ({} if any_read_out else {"read_out": "reads them", "forward": "answers"})
-    for name, what in own.items():
-        if getattr(getattr(net, name), "__func__", None) is not getattr(SpikingNet, name):
+    ways = {"run": "runs them"} | ({} if any_read_out else {"read_out": "reads them", "forward": "answers"})
+    for way, what in ways.items():
+        if getattr(getattr(net, way), "__func__", None) is not getattr(SpikingNet, way):
             raise TypeError(f"{told}; {type(net).__name__} {what} in a way of its own")
-    layers = [layer for layer in net.layers if isinstance(layer, SpikingLayer)]
+    layers = []
     for place, layer in enumerate(net.layers, start=1):
         if not (isinstance(layer, SpikingLayer) and layer.is_plain):
             raise TypeError(f"{told}; layer {place} is a {type(layer).__name__} with dynamics or settings of its own")
-        if type(layer.linear) is not nn.Linear:
-            raise TypeError(f"{told}; layer {place} has a {type(layer.linear).__name__} in place of an nn.Linear")
+        if type(layer.linear) is not nn.Linear or layer.linear.bias is None:
+            raise TypeError(f"{told}; layer {place} has no nn.Linear with a bias, but {layer.linear}")
+        layers.append(layer)
     return layers
 
 
 class MLP(nn.Module):
     """The same network without spikes or time: linear, ReLU, linear; derived in chapter 04.
 
-    Maps images `[B, 1, 28, 28]` (or anything that flattens to `[B, sizes[0]]`) to
-    log-probabilities `[B, sizes[-1]]`. Initialised as `nn.Linear` is, like the article's.
+    Maps images `[B, 1, 28, 28]` (or anything that flattens to `[B, sizes[0]]`) to log-probabilities `[B, sizes[-1]]`.
+    Initialised as `nn.Linear` is, like the article's.
 
     Parameters
     ----------
     sizes : number of inputs, of neurons in each hidden layer, of classes.
-    flickering : multiply each image by one fresh uniform mask, in training and testing alike,
-        as the spiking network's input is at each of its steps.
+    flickering : multiply each image by one fresh uniform mask, in training and testing alike, as the spiking
+        network's input is at each of its steps.
     dropout : the share of hidden activations left out in training, 0 to below 1.
     generator : where the initial weights come from; torch's global one if None.
 
-    Raises
-    ------
-    TypeError, ValueError : for settings or images that do not fit.
+    Raises `TypeError` or `ValueError` for settings or images that do not fit.
     """
 
     def __init__(
@@ -199,7 +181,7 @@ class MLP(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
-        sizes = check_sizes(sizes)
+        sizes = layer_sizes(sizes)
         self.flickering, self.dropout = flickering, real("dropout", dropout, least=0)
         if not self.dropout < 1:
             raise ValueError(f"dropout must lie between 0 and 1, 1 excluded, not {dropout}")
@@ -245,16 +227,3 @@ def flat(images: Tensor) -> Tensor:
     if floating("images", images).dim() < 2:
         raise ValueError(f"images must have the batch first, such as [batch, 1, 28, 28], not {list(images.shape)}")
     return images.flatten(1)
-
-
-def check_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    """The sizes of a network as plain numbers: inputs, hidden layers, classes."""
-    try:
-        found = tuple(whole("each of sizes", n) for n in sizes)
-    except (TypeError, ValueError):
-        found = ()
-    if len(found) < 2:
-        raise ValueError(
-            f"sizes must hold two or more whole numbers of at least 1 (inputs, hidden layers, classes), not {sizes!r}"
-        )
-    return found

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ._check import alike, floating, one_of, real
+from .long.checks import alike, floating, one_of, real
 
 RESETS = ("scale", "discharge", "subtract", "zero")
 
@@ -30,9 +30,7 @@ class Neuron:
 
     The first three are numbers, or, in a layer that learns them, tensors: one value, or one for each neuron.
 
-    Raises
-    ------
-    TypeError, ValueError : for settings that do not describe a neuron.
+    Raises `TypeError` or `ValueError` for settings that do not describe a neuron.
     """
 
     decay: float = 0.9
@@ -99,8 +97,8 @@ def neuron_step(
 ) -> tuple[Tensor, Tensor]:
     """Advance neurons by one time step; derived in chapter 01.
 
-    The neuron leaks and charges, `v = current + decay * state`; puts out what is above the
-    threshold, `output = max(0, v - threshold)`, a graded spike; and where it has fired it is reset:
+    The neuron leaks and charges, `v = current + decay * state`; puts out what is above the threshold, `output =
+    max(0, v - threshold)`, a graded spike; and where it has fired it is reset:
 
     - `"scale"`, the article's code: `v - (penalty / threshold) * v`
     - `"discharge"`, the article's text: `v - penalty - output`, which is `threshold - penalty`
@@ -109,18 +107,13 @@ def neuron_step(
 
     Parameters
     ----------
-    current, state : tensors of one shape, floating dtype and device
-        The input current of this step, and the state that the previous step left; both in
-        units of the state, as are `threshold` and `penalty`. Zeros are the neuron at rest.
+    current, state : tensors of one shape, floating dtype and device The input current of this step, and the state
+        that the previous step left; both in units of the state, as are `threshold` and `penalty`. Zeros are the
+        neuron at rest.
     decay, threshold, penalty, reset : as in `Neuron`.
 
-    Returns
-    -------
-    (output, state) : both of `current`'s shape, of this step (not delayed).
-
-    Raises
-    ------
-    TypeError, ValueError : for settings, dtypes, shapes or devices that do not fit.
+    Returns `(output, state)`, both of `current`'s shape, of this step (not delayed).
+    Raises `TypeError` or `ValueError` for settings, dtypes, shapes or devices that do not fit.
     """
     neuron = Neuron.of_numbers(decay, threshold, penalty, reset)
     alike(current=floating("current", current), state=floating("state", state))

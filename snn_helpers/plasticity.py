@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from importlib import import_module
-from typing import Any, NamedTuple
-from warnings import warn
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ._check import alike, delays_and_spikes, floating, one_of, real, time_first
 from .devices import full_precision
+from .long.checks import alike, delays_and_spikes, floating, one_of, real, shown, time_first
+from .long.moved import look_in
 from .networks import SpikingNet, plain_layers
 from .neurons import Neuron
 
@@ -28,21 +27,16 @@ PAIRINGS = ("all", "nearest")
 def spike_trace(spikes: Tensor, decay: float) -> Tensor:
     """What is left of past spikes at each step, `trace[t] = decay * trace[t - 1] + spikes[t]`; derived in chapter 05.
 
-    The trace at step t counts the spike of step t itself in full. A time constant of tau steps
-    is a `decay` of `exp(-1 / tau)`.
+    The trace at step t counts the spike of step t itself in full. A time constant of tau steps is a `decay` of
+    `exp(-1 / tau)`.
 
     Parameters
     ----------
     spikes : floating tensor `[T, ...]`, time first; any real values, spikes or graded input.
     decay : the share of the trace that survives one step, 0 to 1.
 
-    Returns
-    -------
-    Tensor `[T, ...]` in units of `spikes`, of its dtype and device; gradients flow through it.
-
-    Raises
-    ------
-    TypeError, ValueError : for a decay or a tensor that does not fit.
+    Returns a tensor `[T, ...]` in units of `spikes`, of its dtype and device; gradients flow through it.
+    Raises `TypeError` or `ValueError` for a decay or a tensor that does not fit.
     """
     decay = real("decay", decay, least=0, most=1)
     floating("spikes", spikes)
@@ -75,16 +69,15 @@ def pair_stdp(
 
     and `pairing` says which pairs count:
 
-    - `"all"`: every presynaptic with every postsynaptic spike. A graded pair counts as the
-      product of its two amplitudes.
-    - `"nearest"`: each spike with the last spike of the other side before it: a postsynaptic one
-      with the last presynaptic one (potentiation), a presynaptic one with the last postsynaptic
-      one (depression). This is the symmetric scheme of Morrison, Diesmann and Gerstner (2008,
-      doi 10.1007/s00422-008-0233-1); others exist. Amplitudes do not count: a spike is any
-      value above 0.
+    - `"all"`: every presynaptic with every postsynaptic spike. A graded pair counts as the product of its two
+      amplitudes.
+    - `"nearest"`: each spike with the last spike of the other side before it: a postsynaptic one with the last
+      presynaptic one (potentiation), a presynaptic one with the last postsynaptic one (depression). This is the
+      symmetric scheme of Morrison, Diesmann and Gerstner (2008, doi 10.1007/s00422-008-0233-1); others exist.
+      Amplitudes do not count: a spike is any value above 0.
 
-    The weights themselves do not enter: the rule is additive, and keeping weights within bounds
-    is left to the caller.
+    The weights themselves do not enter: the rule is additive, and keeping weights within bounds is left to the
+    caller.
 
     Parameters
     ----------
@@ -94,13 +87,8 @@ def pair_stdp(
     tau_plus, tau_minus : time constants above 0, in steps.
     pairing : one of `PAIRINGS`.
 
-    Returns
-    -------
-    Tensor `[n_post, n_pre]`, shaped as the weights of `nn.Linear(n_pre, n_post)`.
-
-    Raises
-    ------
-    TypeError, ValueError : for settings, dtypes, shapes, devices or values that do not fit.
+    Returns a tensor `[n_post, n_pre]`, shaped as the weights of `nn.Linear(n_pre, n_post)`.
+    Raises `TypeError` or `ValueError` for settings, dtypes, shapes, devices or values that do not fit.
     """
     a_plus, a_minus = real("a_plus", a_plus, least=0), real("a_minus", a_minus, least=0)
     tau_plus, tau_minus = real("tau_plus", tau_plus, above=0), real("tau_minus", tau_minus, above=0)
@@ -146,13 +134,8 @@ def reset_slope(fired: Tensor, threshold: float, penalty: float, reset: str) -> 
     fired : tensor of any shape, non-zero where the neuron fired.
     threshold, penalty, reset : as in `neuron_step`.
 
-    Returns
-    -------
-    Tensor of the shape and device of `fired`; its dtype if floating, else torch's default.
-
-    Raises
-    ------
-    TypeError, ValueError : for settings that do not describe a neuron.
+    Returns a tensor of the shape and device of `fired`; its dtype if floating, else torch's default.
+    Raises `TypeError` or `ValueError` for settings that do not describe a neuron.
     """
     dtype = fired.dtype if fired.is_floating_point() else torch.get_default_dtype()
     return 1 - (fired != 0).to(dtype) * Neuron(0.0, threshold, penalty, reset).taken_at_spike
@@ -168,8 +151,8 @@ def gradient_window(
 ) -> Tensor:
     """The gradient that one presynaptic pulse gets from one postsynaptic spike, by autograd; derived in chapter 06.
 
-    A voltage clamp makes the neuron fire at `t_post`, and `d` steps earlier for each `d` in
-    `earlier`, and nowhere else. A pulse of height 1 reaches it at `t_pre` through a weight of 0.
+    A voltage clamp makes the neuron fire at `t_post`, and `d` steps earlier for each `d` in `earlier`, and nowhere
+    else. A pulse of height 1 reaches it at `t_pre` through a weight of 0.
 
     Parameters
     ----------
@@ -177,13 +160,8 @@ def gradient_window(
     earlier : how many steps before `t_post` the neuron also fired, each 1 or more.
     decay, threshold, penalty, reset : as in `neuron_step`.
 
-    Returns
-    -------
-    Tensor `[len(delays)]` of dtype float64, on the CPU: d output(t_post) / d weight, a pure number.
-
-    Raises
-    ------
-    TypeError, ValueError : for delays or settings that do not fit.
+    Returns a tensor `[len(delays)]` of dtype float64, on the CPU: d output(t_post) / d weight, a pure number.
+    Raises `TypeError` or `ValueError` for delays or settings that do not fit.
     """
     neuron = Neuron(decay, threshold, penalty, reset)
     delays, earlier = delays_and_spikes(delays, earlier)
@@ -213,9 +191,9 @@ def window_law(
 ) -> Tensor:
     """What `gradient_window` must find, in closed form; derived in chapter 06.
 
-    0 where the pulse comes after the spike; `decay ** delay` where it comes before, or in the
-    same step; times the reset's slope for each earlier spike that lies between the two, or in
-    the pulse's own step. Parameters, return value and errors are those of `gradient_window`.
+    0 where the pulse comes after the spike; `decay ** delay` where it comes before, or in the same step; times the
+    reset's slope for each earlier spike that lies between the two, or in the pulse's own step. Parameters, return
+    value and errors are those of `gradient_window`.
     """
     slope = Neuron(decay, threshold, penalty, reset).slope_at_spike
     delays, earlier = delays_and_spikes(delays, earlier)
@@ -227,9 +205,9 @@ def window_law(
 class Credit(NamedTuple):
     """The factors of one layer's gradient, each time first; derived in chapter 06.
 
-    `inputs` `[T, B, n_inputs]`; `outputs`, `slopes` and `signals` `[T, B, n_neurons]`. Not
-    delayed: `outputs[t]` is what `inputs[t]` gave rise to. `signals` are the derivatives of the
-    loss by the charge, leaving out what goes through the neuron's own later charges.
+    `inputs` `[T, B, n_inputs]`; `outputs`, `slopes` and `signals` `[T, B, n_neurons]`. Not delayed: `outputs[t]` is
+    what `inputs[t]` gave rise to. `signals` are the derivatives of the loss by the charge, leaving out what goes
+    through the neuron's own later charges.
     """
 
     inputs: Tensor
@@ -248,17 +226,12 @@ def trace_credit(net: SpikingNet, frames: Tensor, labels: Tensor) -> list[Credit
     frames : `[T, B, n_inputs]`, what the first layer reads, such as `flicker(images.flatten(1), T)`.
     labels : `[B]`, whole numbers.
 
-    Returns
-    -------
-    A `Credit` for each layer, first layer first, of T - 1 steps: what a layer does at the last
-    step is handed out too late to be read.
-
-    Raises
-    ------
-    TypeError, ValueError : for frames or labels that do not fit.
+    Returns a `Credit` for each layer, first layer first, of T - 1 steps: what a layer does at the last step is handed
+    out too late to be read.
+    Raises `TypeError` or `ValueError` for frames or labels that do not fit.
     """
     layers, found = plain_layers(net, "trace_credit"), []
-    check_shown(net, frames, labels)
+    shown(frames, labels, net.begin_eval)
     n_steps, spikes = len(frames), frames
     for layer, record in zip(layers, net.run(frames)):
         slopes = reset_slope(record.outputs[1:], layer.threshold, layer.penalty, layer.reset)
@@ -282,22 +255,11 @@ def trace_credit(net: SpikingNet, frames: Tensor, labels: Tensor) -> list[Credit
     return factors
 
 
-def check_shown(net: SpikingNet, frames: Tensor, labels: Tensor) -> None:
-    """Raise unless these frames `[T, B, n]` and labels `[B]` can be shown to the network."""
-    time_first("frames", frames)
-    if len(frames) < 2 or len(frames) <= net.begin_eval:
-        raise ValueError(
-            f"frames must have at least 2 steps, and more than begin_eval ({net.begin_eval}), not {len(frames)}"
-        )
-    if labels.shape != frames.shape[1:2]:
-        raise ValueError(f"labels must have the shape [{frames.shape[1]}], one an example, not {list(labels.shape)}")
-
-
 def input_credit(signals: Tensor, slopes: Tensor, decay: float) -> Tensor:
     """The derivative of the loss by each charge in full, the neuron's own future included; derived in chapter 06.
 
-    `credit[t] = signals[t] + slopes[t] * decay * credit[t + 1]`, from the last step to the
-    first: backpropagation through time. `signals`, `slopes`, and what is returned: `[T, B, n]`.
+    `credit[t] = signals[t] + slopes[t] * decay * credit[t + 1]`, from the last step to the first: backpropagation
+    through time. `signals`, `slopes`, and what is returned: `[T, B, n]`.
     Raises `TypeError` or `ValueError` for tensors that do not fit.
     """
     alike(signals=time_first("signals", signals), slopes=time_first("slopes", slopes))
@@ -311,12 +273,12 @@ def input_credit(signals: Tensor, slopes: Tensor, decay: float) -> Tensor:
 def three_factors(inputs: Tensor, signals: Tensor, slopes: Tensor, decay: float) -> Tensor:
     """A layer's gradient, forward in time: signals times eligibilities; derived in chapter 06.
 
-    Each synapse of each example keeps its eligibility, the derivative of the neuron's charge by
-    the weight: `e[t] = inputs[t] + decay * slopes[t - 1] * e[t - 1]`.
+    Each synapse of each example keeps its eligibility, the derivative of the neuron's charge by the weight:
+    `e[t] = inputs[t] + decay * slopes[t - 1] * e[t - 1]`.
 
-    `inputs` `[T, B, n_inputs]`; `signals`, `slopes` `[T, B, n_neurons]`; returns
-    `[n_neurons, n_inputs]`, shaped as the weights. It takes B x n_neurons x n_inputs numbers of
-    memory, however many steps there are. Raises `TypeError` or `ValueError` for tensors that do not fit.
+    `inputs` `[T, B, n_inputs]`; `signals`, `slopes` `[T, B, n_neurons]`; returns `[n_neurons, n_inputs]`, shaped as
+    the weights. It takes B x n_neurons x n_inputs numbers of memory, however many steps there are. Raises `TypeError`
+    or `ValueError` for tensors that do not fit.
     """
     alike(signals=time_first("signals", signals), slopes=time_first("slopes", slopes))
     if inputs.dim() != 3 or inputs.shape[:2] != signals.shape[:2]:
@@ -337,10 +299,9 @@ def three_factors(inputs: Tensor, signals: Tensor, slopes: Tensor, decay: float)
 def pair_weights(signals: Tensor, slopes: Tensor, decay: float, n_delays: int) -> Iterator[Tensor]:
     """For each delay n from 0, what a unit input n steps before t has earned by step t; derived in chapter 06.
 
-    Yields `n_delays` tensors `[T - n, B, n_neurons]`, whose entry s belongs to the input at step
-    s and the signal at t = s + n: `signals[t]` times `decay * slopes` of each step from s to t - 1.
-    It stops after T delays, if `n_delays` is more. Raises `TypeError` or `ValueError` for tensors
-    that do not fit.
+    Yields `n_delays` tensors `[T - n, B, n_neurons]`, whose entry s belongs to the input at step s and the signal at
+    t = s + n: `signals[t]` times `decay * slopes` of each step from s to t - 1. It stops after T delays, if
+    `n_delays` is more. Raises `TypeError` or `ValueError` for tensors that do not fit.
     """
     alike(signals=time_first("signals", signals), slopes=time_first("slopes", slopes))
     weights = signals
@@ -351,10 +312,4 @@ def pair_weights(signals: Tensor, slopes: Tensor, decay: float, n_delays: int) -
         weights = weights[1:] * (decay * slopes[: len(signals) - delay - 1])
 
 
-def __getattr__(name: str) -> Any:
-    """What chapters 06 and 07 alone use has moved: its old address holds for one version."""
-    for module in (import_module(f"snn_chapters.{subject}") for subject in ("after_spike", "forward_in_time")):
-        if not name.startswith("_") and name in vars(module):
-            warn(f"snn_helpers.plasticity.{name} has moved to {module.__name__}", FutureWarning, stacklevel=2)
-            return vars(module)[name]
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = look_in(__name__, "after_spike", "forward_in_time")  # old addresses, for one version

@@ -1,7 +1,7 @@
 """The book's figures: one style, and the pictures that return from chapter to chapter.
 
-Each function draws into the axes that it is given. First used in chapters 01 (neurons), 03
-(layers, rasters) and 05 (windows).
+Each function draws into the axes that it is given. First used in chapters 01 (neurons), 03 (layers, rasters) and 05
+(windows).
 """
 
 from __future__ import annotations

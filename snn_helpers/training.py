@@ -20,10 +20,10 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import Dataset
 
-from ._check import real, whole
 from .devices import pick_device, seeded
 from .long.autocast import answer
 from .long.checkpoint import Checkpoint, CheckpointError
+from .long.checks import real, whole
 from .long.divergence import TrainingDiverged, check_loss
 from .long.examples import Examples, as_tensors
 from .long.plain import bare, limit, real_list

@@ -19,11 +19,12 @@ import anywidget
 import numpy as np
 import torch
 import traitlets as t
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset
 
-from .networks import SpikingNet
-from .neurons import RESETS, SpikingLayer, check_neuron_settings
+from .layers import SpikingLayer
+from .networks import SpikingNet, plain_layers
+from .neurons import RESETS
 
 _JS = Path(__file__).parent / "js"
 _IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.M)
@@ -180,33 +181,17 @@ def pack(weights: Tensor) -> tuple[Tensor, Tensor]:
 def packed_net(net: SpikingNet) -> SpikingNet:
     """A copy of the network with the weights that are left after packing: what the browser runs."""
     packed = copy.deepcopy(net)
-    for layer in _plain_layers(packed, "packed_net"):
+    for layer in _page_layers(packed, "packed_net"):
         integers, scales = pack(layer.linear.weight.detach())
         layer.linear.weight.data = integers * scales[:, None]
     return packed
 
 
-def _plain_layers(net: Any, for_what: str) -> list[SpikingLayer]:
-    """The layers of a plain `SpikingNet`; a TypeError names what is no part of one.
-
-    To be replaced by `networks.feedforward_layers(net, for_what)`.
-    """
-    plain = f"{for_what} needs a SpikingNet as chapter 3 makes it, with feedforward layers of graded spikes"
-    own = [
-        name for name in ("forward", "record", "run") if getattr(type(net), name, 0) is not getattr(SpikingNet, name, 0)
-    ]
-    if not isinstance(net, SpikingNet) or own:
-        raise TypeError(f"{plain}, not {type(net).__name__}")
-    layers = []
-    for k, layer in enumerate(net.layers, start=1):
-        if type(layer) is not SpikingLayer:
-            raise TypeError(f"{plain}; layer {k} is a {type(layer).__name__}")
-        if type(layer.linear) is not nn.Linear or layer.linear.bias is None:
-            raise TypeError(f"{plain}; the weights of layer {k} are no nn.Linear with a bias")
-        if any(isinstance(getattr(layer, name), Tensor) for name in ("decay", "threshold", "penalty")):
-            raise TypeError(f"{plain}; layer {k} has a setting that is a tensor: make it a number, with .item()")
-        check_neuron_settings(layer.decay, layer.threshold, layer.penalty, layer.reset)
-        layers.append(layer)
+def _page_layers(net: SpikingNet, for_what: str) -> list[SpikingLayer]:
+    """The layers of a network that the page's script can run; a `TypeError` says what it cannot."""
+    layers = plain_layers(net, for_what)
+    if type(net).frames is not SpikingNet.frames:
+        raise TypeError(f"{for_what} shows flickering images; {type(net).__name__} shows them in a way of its own")
     return layers
 
 
@@ -246,7 +231,7 @@ class DigitPlayground(_Explorer):
     _labels = t.List(_Whole()).tag(sync=True)
 
     def __init__(self, net: SpikingNet, digits: Dataset[Any], seed: int = 0) -> None:
-        layers = _plain_layers(net, "DigitPlayground")
+        layers = _page_layers(net, "DigitPlayground")
         sizes = [layers[0].n_inputs, *(layer.n_neurons for layer in layers)]
         if sizes[0] != 784:
             raise ValueError(f"the network must read 784 pixels, not {sizes[0]}")

@@ -12,13 +12,12 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingLayer, SpikingNet, evaluate, fit, flicker
-from snn_helpers._check import alike, delays_and_spikes, floating, real, whole
 from snn_helpers.devices import pick_device, seeded
+from snn_helpers.long.checks import alike, delays_and_spikes, floating, real, shown, whole
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.neurons import Neuron
 from snn_helpers.plasticity import (
     Credit,
-    check_shown,
     input_credit,
     pair_weights,
     reset_slope,
@@ -251,7 +250,7 @@ def trace_after_credit(net: AfterSpikeNet, frames: Tensor, labels: Tensor) -> Af
     Parameters and errors as in `trace_credit`; sets the network to evaluation.
     """
     first, *others = after_spike_layers(net)
-    check_shown(net, frames, labels)
+    shown(frames, labels, net.begin_eval)
     net.eval()
     with torch.no_grad():
         currents = first.currents(frames)

@@ -20,8 +20,8 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from snn_helpers import LayerRecord, SpikingLayer, SpikingNet, evaluate, fit
-from snn_helpers._check import whole
 from snn_helpers.devices import pick_device, seeded
+from snn_helpers.long.checks import whole
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.networks import plain_layers
 from snn_helpers.plots import BLUE, PURPLE, RED

@@ -263,7 +263,23 @@ class ReadOut(Function):
         return None, None, None, *by_parameter
 
 
-def watched(layer: nn.Module, linear: nn.Module) -> bool:
+def can_read_out(images: Tensor, layers: Sequence[Any]) -> bool:
+    """Whether `read_out` does what is asked of plain layers; else the plain way does, or says what is wrong."""
+    if any(_is_watched(layer, layer.linear) for layer in layers):
+        return False
+    weights = [weight for layer in layers for weight in layer.linear.parameters()]
+    return (
+        images.dtype in (torch.float32, torch.float64)
+        and all(weight.dtype == images.dtype and weight.device == images.device for weight in weights)
+        and images.shape[1:] == weights[0].shape[1:]
+        and len(images) > 0
+        and not (images.requires_grad and torch.is_grad_enabled())
+        and not torch.compiler.is_compiling()
+        and all(can_scan(images, layer.neuron) for layer in layers)
+    )
+
+
+def _is_watched(layer: nn.Module, linear: nn.Module) -> bool:
     """Whether someone has hooked in to see what the layer is given and hands out, or has replaced a part of it."""
     return (
         type(linear) is not nn.Linear
@@ -277,25 +293,9 @@ def watched(layer: nn.Module, linear: nn.Module) -> bool:
     )
 
 
-def can_read_out(images: Tensor, linears: Sequence[nn.Module], neurons: Sequence[Neuron]) -> bool:
-    """Whether `read_out` does what is asked of layers that nobody watches; else the plain way does, or says why not."""
-    weights = [weight for linear in linears for weight in linear.parameters()]
-    return (
-        images.dtype in (torch.float32, torch.float64)
-        and all(weight.dtype == images.dtype and weight.device == images.device for weight in weights)
-        and images.shape[1:] == weights[0].shape[1:]
-        and len(images) > 0
-        and not (images.requires_grad and torch.is_grad_enabled())
-        and not torch.compiler.is_compiling()
-        and all(can_scan(images, neuron) for neuron in neurons)
-    )
-
-
 def read_out(
     net: nn.Module,
     images: Tensor,
-    linears: Sequence[nn.Module],
-    neurons: Sequence[Neuron],
     n_steps: int,
     begin_eval: int,
     generator: torch.Generator | None,
@@ -306,11 +306,12 @@ def read_out(
 
     Parameters
     ----------
-    net : whose memory is used again, and goes when it goes.
+    net : whose `layers` are plain; its memory is used again, and goes when it goes.
     images : `[B, n]`, at least one, float32 or float64; no gradient goes to them.
-    linears, neurons : of each layer in turn, of the images' dtype and device.
     n_steps, begin_eval, generator, shared, mixed : as in `SpikingNet`.
     """
+    layers: list[Any] = list(net.layers)  # type: ignore[arg-type]
+    linears, neurons = [layer.linear for layer in layers], [layer.neuron for layer in layers]
     plan = Plan(n_steps, begin_eval, neurons, generator, shared, mixed, _spare.setdefault(net, {}))
     images, weights = images.contiguous(), [part for linear in linears for part in linear.parameters()]
     with full_precision(images.device):

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping
 from typing import Any, SupportsFloat, cast
 
-from .._check import real
+from .checks import real
 
 
 def bare(value: Any) -> Any:

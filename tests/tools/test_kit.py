@@ -19,7 +19,8 @@ from make_workshop import exercises
 from notebooks import PARAMETERS, code_cells, offline, read
 
 from snn_helpers import data
-from snn_helpers.data import FILES, DataError
+from snn_helpers.long import mnist
+from snn_helpers.long.mnist import FILES, DataError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -136,7 +137,7 @@ def small_mnist(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         for pair in FILES.values()
         for name in pair
     }
-    monkeypatch.setattr(data, "MD5", {name: hashlib.md5(content).hexdigest() for name, content in contents.items()})
+    monkeypatch.setattr(mnist, "MD5", {name: hashlib.md5(content).hexdigest() for name, content in contents.items()})
     monkeypatch.setenv("SNN_DATA_DIR", str(tmp_path / "digits"))
     raw = tmp_path / "digits" / "MNIST" / "raw"
     raw.mkdir(parents=True)

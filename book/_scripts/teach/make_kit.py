@@ -23,7 +23,7 @@ import zipfile
 from pathlib import Path
 
 from snn_helpers import load_mnist
-from snn_helpers.data import FILES, DataError
+from snn_helpers.long.mnist import FILES, DataError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
 
@@ -151,9 +151,9 @@ def copy_digits(folder: Path) -> bool:
 
     Raises DataError for a copy that is damaged.
     """
-    from snn_helpers.data import _folder
+    from snn_helpers.long.mnist import find_folder
 
-    raw = _folder(None) / "MNIST" / "raw"
+    raw = find_folder(None) / "MNIST" / "raw"
     names = [name for pair in FILES.values() for name in pair]
     if not all((raw / name).exists() or (raw / f"{name}.gz").exists() for name in names):
         return False

@@ -98,3 +98,27 @@ def delays_and_spikes(delays: Sequence[int], earlier: Sequence[int] = ()) -> tup
     if any(value < 1 for value in plain[1]):
         raise ValueError(f"earlier must hold steps before t_post, each 1 or more, not {plain[1]}")
     return plain[0], plain[1]
+
+
+def shown(frames: Any, labels: Tensor, begin_eval: int) -> None:
+    """Raise unless frames `[T, B, n]` and labels `[B]` can be shown to a network that reads from `begin_eval` on."""
+    time_first("frames", frames)
+    if len(frames) < 2 or len(frames) <= begin_eval:
+        raise ValueError(
+            f"frames must have at least 2 steps, and more than begin_eval ({begin_eval}), not {len(frames)}"
+        )
+    if labels.shape != frames.shape[1:2]:
+        raise ValueError(f"labels must have the shape [{frames.shape[1]}], one an example, not {list(labels.shape)}")
+
+
+def layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of a network as plain numbers: inputs, hidden layers, classes."""
+    try:
+        found = tuple(whole("each of sizes", n) for n in sizes)
+    except (TypeError, ValueError):
+        found = ()
+    if len(found) < 2:
+        raise ValueError(
+            f"sizes must hold two or more whole numbers of at least 1 (inputs, hidden layers, classes), not {sizes!r}"
+        )
+    return found
