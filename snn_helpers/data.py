@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from .devices import seeded
 from .long.checks import real, whole
 from .long.mnist import FILES, DataError, NoCopyError, download, find_folder, missing, read_digits, small_set
+from .long.seeds import seeded
 
 SOURCES = ("auto", "local", "download", "subset")
 

@@ -1,14 +1,8 @@
-"""Where a network runs, and where its random numbers come from; first used in chapter 01."""
+"""Where a network runs; first used in chapter 01."""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
-from torch import Tensor
-
-from .long.checks import whole
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
@@ -19,29 +13,3 @@ def pick_device(device: str | torch.device = "auto") -> torch.device:
     if picked.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {str(device)!r} was asked for, but torch sees no CUDA GPU here; use 'auto' or 'cpu'")
     return picked
-
-
-def seeded(seed: Any, device: str | torch.device = "cpu") -> torch.Generator:
-    """A generator that starts at `seed`, a whole number of 0 or more.
-
-    On a GPU it draws there; for any other device it draws on the CPU, so that a seed means the same everywhere.
-    """
-    home = "cuda" if torch.device(device).type == "cuda" else "cpu"
-    return torch.Generator(home).manual_seed(whole("seed", seed, least=0, most=2**63 - 1))
-
-
-def draw_uniform(tensor: Tensor, bound: float, generator: torch.Generator | None) -> None:
-    """Fill a parameter with draws between `-bound` and `bound`, made where the generator is."""
-    with torch.no_grad():
-        if generator is None or generator.device.type == tensor.device.type:
-            tensor.uniform_(-bound, bound, generator=generator)
-        else:
-            drawn = torch.empty_like(tensor, device=generator.device)
-            tensor.copy_(drawn.uniform_(-bound, bound, generator=generator))
-
-
-def full_precision(device: torch.device) -> AbstractContextManager[Any]:
-    """A context in which `torch.autocast` changes nothing: sums over time and gradients keep their precision."""
-    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
-        return torch.autocast(device.type, enabled=False)
-    return nullcontext()

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from . import fast
-from .devices import draw_uniform
 from .long.checks import time_first, whole
+from .long.seeds import draw_uniform
 from .neurons import Neuron
 
 

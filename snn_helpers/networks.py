@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import fast
-from .devices import draw_uniform
 from .encoding import flicker
 from .layers import SpikingLayer
-from .long.checks import floating, layer_sizes, real, whole
+from .long.checks import flat, layer_sizes, real, whole
+from .long.seeds import draw_uniform
 from .neurons import Neuron
 
 
@@ -133,29 +133,6 @@ class SpikingNet(nn.Module):
         return told + (", shared_flicker=True" if self.shared_flicker else "")
 
 
-def plain_layers(net: nn.Module, for_what: str, any_read_out: bool = False) -> list[SpikingLayer]:
-    """The layers of a network that does what chapter 03 derives, and no more; a `TypeError` in words for another one.
-
-    What writes out the equations of such layers once more would give wrong numbers for others: `for_what` names it in
-    the message. With `any_read_out` it does not matter how the layers become an answer.
-    """
-    told = f"{for_what} is derived for a SpikingNet, layers of SpikingLayer one after another"
-    if not isinstance(net, SpikingNet):
-        raise TypeError(f"{told}; {type(net).__name__} is another kind of network")
-    ways = {"run": "runs them"} | ({} if any_read_out else {"read_out": "reads them", "forward": "answers"})
-    for way, what in ways.items():
-        if getattr(getattr(net, way), "__func__", None) is not getattr(SpikingNet, way):
-            raise TypeError(f"{told}; {type(net).__name__} {what} in a way of its own")
-    layers = []
-    for place, layer in enumerate(net.layers, start=1):
-        if not (isinstance(layer, SpikingLayer) and layer.is_plain):
-            raise TypeError(f"{told}; layer {place} is a {type(layer).__name__} with dynamics or settings of its own")
-        if type(layer.linear) is not nn.Linear or layer.linear.bias is None:
-            raise TypeError(f"{told}; layer {place} has no nn.Linear with a bias, but {layer.linear}")
-        layers.append(layer)
-    return layers
-
-
 class MLP(nn.Module):
     """The same network without spikes or time: linear, ReLU, linear; derived in chapter 04.
 
@@ -220,10 +197,3 @@ class MLP(nn.Module):
     def extra_repr(self) -> str:
         """The settings, as `print` shows them."""
         return f"flickering={self.flickering}, dropout={self.dropout}"
-
-
-def flat(images: Tensor) -> Tensor:
-    """Images `[B, ...]` as rows `[B, n_pixels]`."""
-    if floating("images", images).dim() < 2:
-        raise ValueError(f"images must have the batch first, such as [batch, 1, 28, 28], not {list(images.shape)}")
-    return images.flatten(1)

@@ -19,7 +19,7 @@ RESETS = ("scale", "discharge", "subtract", "zero")
 
 @dataclass(frozen=True, eq=False)
 class Neuron:
-    """The settings of a neuron, checked, and what follows from them; derived in chapter 01.
+    """The settings of a neuron, checked, and what follows from them.
 
     Parameters
     ----------

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .devices import full_precision
+from .long.autocast import full_precision
 from .long.checks import alike, delays_and_spikes, floating, one_of, real, shown, time_first
 from .long.moved import look_in
-from .networks import SpikingNet, plain_layers
+from .long.plain_layers import plain_layers
+from .networks import SpikingNet
 from .neurons import Neuron
 
 # --- Traces and pair-based STDP ------------------------------------------------------------------
@@ -203,7 +204,7 @@ def window_law(
 
 
 class Credit(NamedTuple):
-    """The factors of one layer's gradient, each time first; derived in chapter 06.
+    """The factors of one layer's gradient, each time first.
 
     `inputs` `[T, B, n_inputs]`; `outputs`, `slopes` and `signals` `[T, B, n_neurons]`. Not delayed: `outputs[t]` is
     what `inputs[t]` gave rise to. `signals` are the derivatives of the loss by the charge, leaving out what goes

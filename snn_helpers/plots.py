@@ -73,21 +73,6 @@ def plot_neuron(ax: Axes, state: Tensor, output: Tensor, threshold: float, title
     ax.legend(loc="upper right", ncols=3, fontsize=9)
 
 
-def plot_layer(ax: Axes, values: Tensor, title: str = "", label: str = "", signed: bool = False) -> None:
-    """A layer over time as an image: `values` `[T, n_neurons]`, a row for each neuron.
-
-    `signed` centres the colours on zero, blue below and red above.
-    """
-    picture = values.detach().cpu().float().numpy().T
-    limit = float(abs(picture).max()) or 1.0
-    colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "viridis"}
-    image = ax.imshow(picture, aspect="auto", **colours)
-    ax.grid(False)
-    ax.set(xlabel="time (steps)", ylabel="neuron", title=title)
-    colorbar = ax.figure.colorbar(image, ax=ax)
-    colorbar.set_label(label)
-
-
 def plot_raster(ax: Axes, outputs: Tensor, title: str = "") -> None:
     """A dot for each spike: `outputs` `[T, n_neurons]`, a row for each neuron."""
     times, neurons = (outputs.detach().cpu() > 0).nonzero(as_tuple=True)

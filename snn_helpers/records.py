@@ -24,7 +24,7 @@ def load_results(name: str) -> dict[str, Any]:
 
 
 def how_measured(name: str, *code: Callable[..., Any]) -> Any:
-    """The line under a recorded table or figure: what was run, with links to the code that ran it; from chapter 03.
+    """The line under a recorded table or figure: what was run, with links to the code that ran it.
 
     `code` are the functions that measured, such as a chapter's trial. Returns a `Markdown` for the end of a cell.
     """

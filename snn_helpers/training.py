@@ -20,7 +20,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import Dataset
 
-from .devices import pick_device, seeded
+from .devices import pick_device
 from .long.autocast import answer
 from .long.checkpoint import Checkpoint, CheckpointError
 from .long.checks import real, whole
@@ -29,6 +29,7 @@ from .long.examples import Examples, as_tensors
 from .long.plain import bare, limit, real_list
 from .long.processes import ProcessGroup
 from .long.progress import progress_bar
+from .long.seeds import seeded
 
 __all__ = ["CheckpointError", "TrainingDiverged", "as_tensors", "evaluate", "fit", "fit_adam", "pick_device"]
 
@@ -61,7 +62,7 @@ class History:
         vars(self).update(saved, test=[Evaluation(**result) for result in saved["test"]])
 
 
-def train_step(
+def _train_step(
     learner: nn.Module, optimizer: Optimizer, examples: Examples, chosen: Tensor, group: ProcessGroup, history: History
 ) -> None:
     """One step on the `chosen` examples, a batch; the history gets their loss and accuracy from before the step."""
@@ -153,7 +154,7 @@ def fit(
             history.seconds = time.perf_counter() - started
             if batch % save_every == 0:
                 keeper.save(epoch, batch, order_state, optimizer)
-            train_step(learner, optimizer, examples, order[batch * batch_size :][:batch_size], group, history)
+            _train_step(learner, optimizer, examples, order[batch * batch_size :][:batch_size], group, history)
             bar.set_postfix(epoch=epoch + 1, loss=f"{history.loss[-1]:.3f}", refresh=False)
             bar.update()
         first_batch, optimizer_state = 0, None

@@ -23,7 +23,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from .layers import SpikingLayer
-from .networks import SpikingNet, plain_layers
+from .long.plain_layers import plain_layers
+from .networks import SpikingNet
 from .neurons import RESETS
 
 _JS = Path(__file__).parent / "js"

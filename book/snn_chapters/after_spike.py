@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingLayer, SpikingNet, evaluate, fit, flicker
-from snn_helpers.devices import pick_device, seeded
+from snn_helpers.devices import pick_device
 from snn_helpers.long.checks import alike, delays_and_spikes, floating, real, shown, whole
 from snn_helpers.long.recording import Record, whole_mnist
+from snn_helpers.long.seeds import seeded
 from snn_helpers.neurons import Neuron
 from snn_helpers.plasticity import (
     Credit,

@@ -14,10 +14,10 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import MLP, LayerRecord, SpikingLayer, SpikingNet, evaluate, flicker
 from snn_helpers.data import noisy
-from snn_helpers.devices import pick_device, seeded
-from snn_helpers.long.checks import delays_and_spikes, real
+from snn_helpers.devices import pick_device
+from snn_helpers.long.checks import delays_and_spikes, flat, real
 from snn_helpers.long.recording import Record, examples, whole_mnist
-from snn_helpers.networks import flat
+from snn_helpers.long.seeds import seeded
 from snn_helpers.neurons import Neuron
 from snn_helpers.plasticity import reset_slope
 from snn_helpers.records import load_results

@@ -10,8 +10,8 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import MLP, SpikingNet, evaluate, fit
 from snn_helpers.data import draw_subset, noisy
-from snn_helpers.devices import seeded
 from snn_helpers.long.recording import Record, examples, whole_mnist
+from snn_helpers.long.seeds import seeded
 from snn_helpers.records import load_results
 
 NETWORKS = ("spiking", "mlp", "mlp, flickering input", "mlp, dropout")

@@ -16,9 +16,10 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, flicker
-from snn_helpers.devices import pick_device, seeded
+from snn_helpers.devices import pick_device
+from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
-from snn_helpers.networks import plain_layers
+from snn_helpers.long.seeds import seeded
 from snn_helpers.plasticity import Credit, input_credit, pair_stdp, pair_weights, spike_trace, trace_credit
 
 Task = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]

@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from snn_helpers import LayerRecord, SpikingLayer, SpikingNet, evaluate, fit
-from snn_helpers.devices import pick_device, seeded
+from snn_helpers.devices import pick_device
 from snn_helpers.long.checks import whole
+from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, examples, whole_mnist
-from snn_helpers.networks import plain_layers
+from snn_helpers.long.seeds import seeded
 from snn_helpers.plots import BLUE, PURPLE, RED
 from snn_helpers.records import load_results
 from snn_helpers.training import TrainingDiverged

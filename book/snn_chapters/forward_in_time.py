@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, evaluate, fit, flicker
-from snn_helpers.devices import full_precision, seeded
-from snn_helpers.long.checks import whole
+from snn_helpers.long.autocast import full_precision
+from snn_helpers.long.checks import flat, whole
+from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
-from snn_helpers.networks import flat, plain_layers
+from snn_helpers.long.seeds import seeded
 from snn_helpers.plasticity import reset_slope
 
 

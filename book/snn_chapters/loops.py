@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingLayer, evaluate, flicker
-from snn_helpers.devices import draw_uniform, pick_device, seeded
+from snn_helpers.devices import pick_device
 from snn_helpers.long.checks import real, whole
 from snn_helpers.long.recording import Record, whole_mnist
+from snn_helpers.long.seeds import draw_uniform, seeded
 from snn_helpers.training import as_tensors, fit_adam
 
 

@@ -10,10 +10,10 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, evaluate, fit, flicker
-from snn_helpers.devices import pick_device, seeded
-from snn_helpers.long.checks import whole
+from snn_helpers.devices import pick_device
+from snn_helpers.long.checks import flat, whole
 from snn_helpers.long.recording import Record, examples, whole_mnist
-from snn_helpers.networks import flat
+from snn_helpers.long.seeds import seeded
 
 
 class Synchrony(NamedTuple):

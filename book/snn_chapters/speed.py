@@ -7,8 +7,8 @@ from typing import Any
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, evaluate, fit
-from snn_helpers.devices import seeded
 from snn_helpers.long.recording import Record, whole_mnist
+from snn_helpers.long.seeds import seeded
 
 ENGINE_SETTINGS: dict[str, dict[str, Any]] = {
     "float32": {},

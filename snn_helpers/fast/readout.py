@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
-from ..devices import full_precision
+from ..long.autocast import full_precision
 from ..neurons import Neuron
 from .draws import LEVELS, draw_words, steps_at_once, words_for
 from .scan import Scratch, backward_step, can_scan, forward_step, refuse_second_derivatives

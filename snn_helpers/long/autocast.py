@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -14,3 +17,10 @@ def answer(model: nn.Module, images: Tensor, generator: torch.Generator) -> Tens
     log_probs: Tensor = model(images, generator=generator)
     torch.clear_autocast_cache()
     return log_probs.float() if log_probs.dtype in (torch.float16, torch.bfloat16) else log_probs
+
+
+def full_precision(device: torch.device) -> AbstractContextManager[Any]:
+    """A context in which `torch.autocast` changes nothing: sums over time and gradients keep their precision."""
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()

@@ -122,3 +122,10 @@ def layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
             f"sizes must hold two or more whole numbers of at least 1 (inputs, hidden layers, classes), not {sizes!r}"
         )
     return found
+
+
+def flat(images: Tensor) -> Tensor:
+    """Images `[B, ...]` as rows `[B, n_pixels]`."""
+    if floating("images", images).dim() < 2:
+        raise ValueError(f"images must have the batch first, such as [batch, 1, 28, 28], not {list(images.shape)}")
+    return images.flatten(1)

@@ -9,8 +9,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ..devices import seeded
 from .examples import Examples
+from .seeds import seeded
 
 PART_SEEDS = 1_000_003  # a part's random numbers start at the seed plus this, times the number of the part
 
