@@ -193,8 +193,7 @@ def test_a_page_is_mended_once_and_stays_as_it_is_otherwise(tmp_path: Path) -> N
     path = tmp_path / "page.html"
     path.write_text(PAGE, encoding="utf-8")
     (tmp_path / "index.html").write_text('<meta http-equiv="Refresh" content="0; url=book/intro.html" />\n')
-    found = finish_pages(tmp_path)
-    assert found == {each.what: 1 for each in MENDS}
+    assert finish_pages(tmp_path) == ({each.what: 1 for each in MENDS}, 1)
     mended = path.read_text(encoding="utf-8")
     page = parse(mended)
     (tag,) = page.select("meta[http-equiv]")
@@ -205,7 +204,7 @@ def test_a_page_is_mended_once_and_stays_as_it_is_otherwise(tmp_path: Path) -> N
     assert '<table class="table" tabindex="0">' in mended and '<div class="citation" id="c">C</div>' in mended
     assert '<button class="btn search-button-field b" title="Search" onclick="a &amp;&amp; b">Search</button>' in mended
     assert "<summary><p>Show\xa0it</p></summary>" in mended and mended.startswith("<!DOCTYPE html>\n<html")
-    assert not finish_pages(tmp_path) and path.read_text(encoding="utf-8") == mended
+    assert finish_pages(tmp_path) == ({}, 0) and path.read_text(encoding="utf-8") == mended
     assert (tmp_path / "index.html").read_text() == '<meta http-equiv="Refresh" content="0; url=book/intro.html" />\n'
 
 

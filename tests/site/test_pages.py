@@ -185,10 +185,10 @@ def test_search_finds_a_term_in_one_try(term: str, page: str, book: Site, tab: T
     assert not tab.faults
 
 
-def test_pages_are_bound_into_one_pdf(book: Site, tmp_path: Path) -> None:
+def test_pages_are_bound_into_one_pdf(book: Site, browser: Browser, tmp_path: Path) -> None:
     names = ["book/bibliography", "book/changelog"]
     target = tmp_path / "book.pdf"
-    sheets = make_pdf(book.folder, target, names)
+    sheets = make_pdf(browser, book.folder, target, names)
     bound = PdfReader(target)
     assert len(bound.pages) == sheets >= 2
     assert [entry["/Title"] for entry in bound.outline] == ["Bibliography", "Changes"]
@@ -196,7 +196,7 @@ def test_pages_are_bound_into_one_pdf(book: Site, tmp_path: Path) -> None:
     assert "What is new in each version" in " ".join(text.split())
     before = target.read_bytes()
     with pytest.raises(FileNotFoundError, match="run make book"):
-        make_pdf(book.folder, target, ["book/not_there"])
+        make_pdf(browser, book.folder, target, ["book/not_there"])
     assert target.read_bytes() == before, "a failure must leave what was there"
 
 

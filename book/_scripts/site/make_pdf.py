@@ -28,7 +28,7 @@ def print_page(browser: Browser, url: str) -> tuple[str, PdfReader]:
     return title, PdfReader(io.BytesIO(printed))
 
 
-def make_pdf(html: Path, target: Path, names: list[str]) -> int:
+def make_pdf(browser: Browser, html: Path, target: Path, names: list[str]) -> int:
     """Bind these pages of the folder `html` into `target`; return the number of sheets.
 
     Raises FileNotFoundError if a page has not been built; then nothing is written.
@@ -37,7 +37,7 @@ def make_pdf(html: Path, target: Path, names: list[str]) -> int:
     if missing:
         raise FileNotFoundError(f"not built yet: {', '.join(missing)}; run make book first")
     book = PdfWriter()
-    with serve(html) as address, chromium() as browser:
+    with serve(html) as address:
         for name in names:
             title, page = print_page(browser, f"{address}/{name}.html")
             book.append(page, outline_item=title, import_outline=False)
@@ -53,7 +53,8 @@ if __name__ == "__main__":
         sys.exit(HOW_TO_GET_IT)
     path = ROOT / "_build" / "spikes-and-gradients.pdf"
     try:
-        sheets = make_pdf(ROOT / "_build" / "html", path, pages_in_order())
+        with chromium() as browser:
+            sheets = make_pdf(browser, ROOT / "_build" / "html", path, pages_in_order())
     except FileNotFoundError as error:
         sys.exit(str(error))
     print(f"{sheets} pages are in {path}")

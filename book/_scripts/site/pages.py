@@ -155,8 +155,10 @@ def policy(page: BeautifulSoup, allowed: set[str]) -> str:
     return POLICY.format(blob=" blob:" if page.select_one(WIDGET_VIEW) else "", hashes=hashes)
 
 
-def finish_pages(pages: Path, change: Callable[[Path, BeautifulSoup], None] = lambda path, page: None) -> Counter[str]:
-    """Mend each page, let `change` have it, and give it its policy; how often each fault was found.
+def finish_pages(
+    pages: Path, change: Callable[[Path, BeautifulSoup], None] = lambda path, page: None
+) -> tuple[Counter[str], int]:
+    """Mend each page, let `change` have it, and give it its policy; how often each fault was found, and new pages.
 
     A page that is finished already stays as it is, to the byte.
     """
@@ -171,17 +173,19 @@ def finish_pages(pages: Path, change: Callable[[Path, BeautifulSoup], None] = la
             parsed[path] = page
     # The search reads the other pages, so it meets their handlers too.
     allowed = set().union(*map(handlers, parsed.values()))
+    n_new = 0
     for path, page in parsed.items():
         (tag,) = page.select('head > meta[http-equiv="Content-Security-Policy"]') or [None]
         if tag is None:
             tag = page.new_tag("meta", attrs={"http-equiv": "Content-Security-Policy"})
             page.select("head > meta[charset]")[0].insert_after("\n", tag)
+            n_new += 1
         tag["content"] = policy(page, allowed)
         # The parser gives the doctype a line of its own, once more each time.
         text = re.sub(r"\A\s*(<!DOCTYPE[^>]*>)\s*", r"\1\n", page.decode(formatter=AsItIs()))
         if text != path.read_text(encoding="utf-8"):
             path.write_text(text, encoding="utf-8")
-    return found
+    return found, n_new
 
 
 # --- figures, status, map and feed ----------------------------------------------------------------
@@ -294,10 +298,9 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     pages, mark, by = Path(app.outdir), finished(app), hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
     if mark.exists() and mark.read_text() == by:
         return
-    written = not mark.exists()
-    found = finish_pages(pages, tell_status)
+    found, n_new = finish_pages(pages, tell_status)
     logger.info("mended in the pages: %s", ", ".join(f"{n} {what}" for what, n in found.items()) or "nothing")
-    if written:
+    if n_new:
         for each in MENDS:
             if each.everywhere and not found[each.what]:
                 logger.warning("no page has %s to mend (%s): has the theme changed?", each.what, each.selector)
