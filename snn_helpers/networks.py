@@ -67,9 +67,7 @@ class SpikingNet(nn.Module):
     ) -> None:
         super().__init__()
         self.n_steps = whole("n_steps", n_steps)
-        self.begin_eval = whole("begin_eval", begin_eval, least=0)
-        if self.begin_eval >= self.n_steps:
-            raise ValueError(f"begin_eval must lie between 0 and n_steps - 1 = {n_steps - 1}, not {begin_eval}")
+        self.begin_eval = whole("begin_eval", begin_eval, least=0, most=self.n_steps - 1)
         if (mixed_precision or shared_flicker) and type(self) is not SpikingNet:
             raise ValueError(
                 f"mixed_precision and shared_flicker are for SpikingNet itself, not for {type(self).__name__}"
@@ -111,7 +109,7 @@ class SpikingNet(nn.Module):
         pixels = flat(images)
         if not self.shared_flicker:
             return flicker(pixels, self.n_steps, generator)
-        return flicker(torch.ones_like(pixels[0]), self.n_steps, generator).unsqueeze(1) * pixels
+        return flicker(pixels.new_ones(pixels.shape[1:]), self.n_steps, generator).unsqueeze(1) * pixels
 
     def run(self, frames: Tensor) -> list[LayerRecord]:
         """Run the layers, one after another, over frames `[T, B, n_inputs]` of any number of steps."""
