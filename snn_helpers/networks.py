@@ -105,7 +105,7 @@ class SpikingNet(nn.Module):
         pixels = flat(images)
         if not self.shared_flicker:
             return flicker(pixels, self.n_steps, generator)
-        return flicker(torch.ones_like(pixels[0]), self.n_steps, generator).unsqueeze(1) * pixels
+        return flicker(pixels.new_ones(pixels.shape[1:]), self.n_steps, generator).unsqueeze(1) * pixels
 
     def run(self, frames: Tensor) -> list[LayerRecord]:
         """Run the layers, one after another, over frames `[T, B, n_inputs]` of any number of steps."""

@@ -42,8 +42,13 @@ def patterns_task(
     """Ten fixed patterns of pulses, told apart by nothing but time: each input fires `n_pulses` times in each.
 
     `task(n, generator)` gives frames `[T, n, n_inputs]` of zeros and ones, each pulse moved by at most
-    one step at random, and labels `[n]`.
+    one step at random, and labels `[n]`. Raises ValueError for too few steps.
     """
+    if n_steps < 3 * n_pulses + 1:
+        raise ValueError(
+            f"n_steps must be at least {3 * n_pulses + 1}, three for each of the {n_pulses} pulses and one more, not"
+            f" {n_steps}"
+        )
     # Two free steps between the pulses of an input: moved, they can neither meet nor leave the time.
     slots = torch.rand(10, n_inputs, (n_steps - 1) // 3, generator=generator, device="cpu").argsort(dim=-1)[
         :, :, :n_pulses

@@ -1,15 +1,18 @@
-"""Boltzmann machines and the rhythm: held against loops over all states, transition tables and laws."""
+"""Boltzmann machines, the rhythm and their trial: held against loops over all states, transition tables and laws."""
 
 from __future__ import annotations
 
 import math
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 from snn_chapters import boltzmann
 from snn_chapters.boltzmann import (
+    ARMS,
+    STACKS,
     Activity,
     Machine,
     all_states,
@@ -18,18 +21,41 @@ from snn_chapters.boltzmann import (
     cd_gradient,
     coincidence_window,
     coincidences,
+    digits_trial,
     distribution,
     draw_machine,
     energy,
     exact_gradient,
+    fast_cycle,
+    feed_forward,
+    fit_readout,
     flat,
     half_cycle,
+    hidden_given,
     one_level,
+    readout_accuracy,
     rhythm_cycle,
+    start_machine,
     step_along,
+    train_once,
+)
+from spies import (
+    N_TRAIN,
+    TEST_NUMBERS,
+    Calls,
+    are,
+    numbered,
+    numbers_of,
+    one_class,
+    several,
+    shuffled,
+    spy,
 )
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
+from snn_helpers import load_mnist
+from snn_helpers.data import draw_subset
 from snn_helpers.fast.draws import uniform_masks
 
 
@@ -366,7 +392,7 @@ PAIR = torch.zeros(2, 3, dtype=torch.float64)
         (lambda: half_cycle(MACHINE, at_rest(MACHINE, 2), 5, decay=1.0), "decay"),
         (lambda: half_cycle(MACHINE, at_rest(MACHINE, 2), 5, rest=-1), "rest"),
         (lambda: half_cycle(MACHINE, at_rest(MACHINE, 2), 0), "n_steps"),
-        (lambda: half_cycle(MACHINE, at_rest(MACHINE, 2), 5, PAIR - 1), "between 0 and 1"),
+        (lambda: half_cycle(MACHINE, at_rest(MACHINE, 2), 5, PAIR - 1), r"between 0 \(off\) and 1 \(on\)"),
         (lambda: half_cycle(MACHINE, at_rest(MACHINE, 3), 5, PAIR), "copies"),
     ],
 )
@@ -381,3 +407,312 @@ def test_the_same_seed_gives_the_same_cycle() -> None:
     )
     assert torch.equal(one, two)
     assert boltzmann.MOST_ENUMERATED >= 10  # what chapter 11 lists
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[TensorDataset, TensorDataset]:
+    return load_mnist("train", source="subset"), load_mnist("test", source="subset")
+
+
+def small_trial(digits: tuple[TensorDataset, TensorDataset], arm: str, **settings: Any) -> dict[str, Any]:
+    settings = {"n_train": 100, "n_hidden": 10, "batch_size": 50, "n_steps": 4, "n_spiking": 50} | settings
+    return digits_trial(arm, 3, *digits, device="cpu", **settings)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_can_be_tried_and_repeats_itself(arm: str, digits: tuple[TensorDataset, TensorDataset]) -> None:
+    one, two = (small_trial(digits, arm) for _ in range(2))
+    assert one | {"seconds": 0} == two | {"seconds": 0}
+    assert 0 <= one["accuracy"] <= 1 and one["arm"] == arm
+    assert arm == "pixels" or len(one["size"]) == (2 if arm in STACKS else 1)
+
+
+def test_learns_something_without_labels(digits: tuple[TensorDataset, TensorDataset]) -> None:
+    before, after = (
+        small_trial(digits, "rhythm", n_train=1000, n_hidden=50, n_steps=10, epochs=epochs, n_spiking=200)
+        for epochs in (0, 5)
+    )
+    assert after["free_error"] < after["still_error"]  # nearer to the digit than the mean image is
+    assert after["free_error"] < before["free_error"]
+    assert after["size"][0] > 2 * before["size"][0]
+
+
+def some_stack() -> tuple[Machine, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return draw_machine((6, 4, 3), 0.5, generator), torch.rand(20, 6, generator=generator)
+
+
+def taught(machine: Machine, pixels: torch.Tensor, arm: str, done: float = 0.0, number: int = 0) -> Machine:
+    return train_once(machine, pixels, arm, done, number, 0.1, 6, 0.5, 1, torch.Generator().manual_seed(1))
+
+
+def changed(one: Machine, other: Machine) -> list[bool]:
+    """Which of the weights and biases differ, weights first."""
+    pairs = zip((*one.weights, *one.biases), (*other.weights, *other.biases))
+    return [not torch.equal(a, b) for a, b in pairs]
+
+
+@pytest.mark.parametrize(
+    ("arm", "done", "number", "expected"),
+    [
+        ("greedy", 0.0, 0, [True, False, True, True, False]),
+        ("greedy", 0.5, 0, [False, True, False, True, True]),
+        ("fast", 0.0, 0, [True] * 5),
+        ("slow", 0.0, 0, [True] * 5),
+    ],
+)
+def test_each_arm_teaches_the_levels_that_it_should(arm: str, done: float, number: int, expected: list[bool]) -> None:
+    machine, pixels = some_stack()
+    assert changed(machine, taught(machine, pixels, arm, done, number)) == expected
+
+
+def test_fast_and_slow_take_turns() -> None:
+    machine, pixels = some_stack()
+    for number, like in ((0, "fast"), (1, "slow"), (2, "fast")):
+        torch.testing.assert_close(
+            flat(taught(machine, pixels, "fast and slow", number=number)), flat(taught(machine, pixels, like))
+        )
+
+
+def test_a_fast_cycle_of_the_lower_level_does_not_hear_the_upper_one() -> None:
+    machine, pixels = some_stack()
+    louder = Machine((machine.weights[0], 50 * machine.weights[1]), machine.biases)
+    results = [
+        fast_cycle(each, pixels, range(1), 0.1, 6, 0.5, 1, torch.Generator().manual_seed(2))
+        for each in (machine, louder)
+    ]
+    assert torch.equal(results[0].weights[0], results[1].weights[0])
+    slow = [taught(each, pixels, "slow") for each in (machine, louder)]
+    assert not torch.equal(slow[0].weights[0], slow[1].weights[0])
+
+
+def test_without_a_free_half_weights_only_grow() -> None:
+    machine = draw_machine((6, 4), 0.5, torch.Generator().manual_seed(0))
+    after = taught(machine, some_stack()[1], "no free half")
+    assert (after.weights[0] >= machine.weights[0]).all() and any(changed(machine, after))
+
+
+def test_features_go_up_level_by_level() -> None:
+    machine, pixels = some_stack()
+    first, second = feed_forward(machine, pixels)
+    torch.testing.assert_close(first, torch.sigmoid(pixels @ machine.weights[0].T + machine.biases[1]))
+    torch.testing.assert_close(second, hidden_given(one_level(machine, 1), first))
+
+
+def test_the_start_knows_the_mean_image_and_no_more() -> None:
+    pixels = torch.rand(50, 6, generator=torch.Generator().manual_seed(0))
+    machine = start_machine((6, 4), pixels, torch.Generator().manual_seed(1), scale=0.0)
+    torch.testing.assert_close(torch.sigmoid(machine.biases[0]), pixels.mean(dim=0))
+
+
+def test_the_read_out_is_logistic_regression() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(300, 8, generator=generator, dtype=torch.float64)
+    labels = (features @ torch.randn(8, 10, generator=generator, dtype=torch.float64)).argmax(dim=1)
+    labels[:10] = torch.arange(10)  # every class occurs
+    penalty = 0.02
+    weight, bias = fit_readout(features, labels, penalty)
+    # scikit-learn minimises C times the summed loss plus half the squared weights.
+    other = LogisticRegression(C=1 / (2 * penalty * len(labels)), tol=1e-8, max_iter=2000).fit(features, labels)
+    torch.testing.assert_close(weight, torch.from_numpy(other.coef_), atol=2e-3, rtol=0)
+    answers = (features @ weight.T + bias).argmax(dim=1)
+    assert (answers.numpy() == other.predict(features)).mean() > 0.99
+
+
+def test_the_read_out_does_not_mind_the_scale_of_a_feature() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, labels = torch.randn(200, 5, generator=generator, dtype=torch.float64), torch.arange(200) % 10
+    features[:, 0] += labels
+    scaled = 7 * features + 3
+    halves = slice(0, 150), slice(150, 200)
+    one, two = (
+        readout_accuracy(each[halves[0]], labels[halves[0]], each[halves[1]], labels[halves[1]])
+        for each in (features, scaled)
+    )
+    assert one == two
+
+
+def test_refuses_an_arm_that_it_does_not_know(digits: tuple[TensorDataset, TensorDataset]) -> None:
+    with pytest.raises(ValueError, match="fast and slow"):
+        small_trial(digits, "medium")
+
+
+# --- The protocol ---------------------------------------------------------------------------------
+
+
+def tiny(arm: str, train: TensorDataset, test: TensorDataset, **settings: Any) -> dict[str, Any]:
+    settings = {"n_hidden": 10, "batch_size": 10, "n_steps": 4, "n_spiking": 20, "epochs": 1} | settings
+    return digits_trial(arm, 3, train, test, n_train=len(train), device="cpu", **settings)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_a_read_out_that_has_seen_one_class_knows_no_other(arm: str) -> None:
+    for label, wanted in ((5, 0), (3, 1)):
+        row = tiny(arm, one_class(3), one_class(label, 20))
+        found = {name: row[name] for name in ("accuracy", "top_accuracy", "spike_accuracy") if name in row}
+        assert found == dict.fromkeys(found, wanted) and len(found) == (1 if arm == "pixels" else 3)
+
+
+@pytest.mark.parametrize("arm", ["pixels", "random"])
+def test_a_test_whose_labels_are_shuffled_gives_chance(arm: str) -> None:
+    """Two classes, 200 digits: five standard errors are 0.18."""
+    train, test = several(60, classes=2), several(200, classes=2, seed=1)
+    settings: dict[str, Any] = {"n_spiking": 200, "n_hidden": 20, "scale": 1.0, "n_steps": 8}
+    right, chance = (tiny(arm, train, given, **settings) for given in (test, shuffled(test)))
+    for name in ("accuracy", "top_accuracy", "spike_accuracy"):
+        if name in right:
+            assert right[name] > 0.9 and abs(chance[name] - 0.5) < 0.18, name
+
+
+class Spied(NamedTuple):
+    taught: Calls
+    read: Calls
+    ran: Calls
+    drawn: Calls
+
+
+@pytest.fixture
+def spied(monkeypatch: pytest.MonkeyPatch) -> Spied:
+    monkeypatch.setattr(boltzmann, "whole_mnist", numbered)
+    return Spied(
+        spy(monkeypatch, boltzmann, "train_once", lambda given: given["machine"]),
+        spy(monkeypatch, boltzmann, "readout_accuracy", lambda given: len(given["test_features"]) / 10_000),
+        spy(monkeypatch, boltzmann, "run_whole", None),
+        spy(monkeypatch, boltzmann, "draw_subset", None),
+    )
+
+
+def bright(numbers: range | list[int]) -> torch.Tensor:
+    """The pixels of these of the `numbered` examples, from 0 to 1."""
+    return (torch.as_tensor(list(numbers)) / 70_000)[:, None].expand(-1, 784)
+
+
+@pytest.mark.parametrize("name", boltzmann.RECORDS)
+def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
+    """Read-outs are fitted on what was trained on, and scored on held-out training images or on the test images."""
+    _, measure, trials = boltzmann.RECORDS[name]
+    trials = trials() if callable(trials) else trials
+    for settings in {trial["arm"]: trial for trial in trials if trial["arm"] in ("random", "pixels", "fast")}.values():
+        for calls in spied:
+            calls.clear()
+        row = measure(**settings, n_train=40, batch_size=20, n_steps=2, n_hidden=4, device="cpu")
+        held_out = name == "11_tuning"
+        wanted = range(50_000, 55_000) if held_out else TEST_NUMBERS
+        (drawn,) = spied.drawn
+        assert are(drawn["dataset"], range(50_000 if held_out else N_TRAIN))
+        assert (drawn["n_examples"], drawn["seed"]) == (40, settings["seed"])
+        seen = draw_subset(drawn["dataset"], 40, settings["seed"])
+        for call in spied.read[:2]:  # of all hidden layers, and of the top one
+            assert len(call["features"]) == 40 and len(call["test_features"]) == len(wanted)
+            assert torch.equal(call["labels"], seen.tensors[1])
+            assert torch.equal(call["test_labels"], torch.as_tensor(list(wanted)) % 10)
+            assert call["penalty"] == 3e-3
+        if settings["arm"] == "pixels":
+            torch.testing.assert_close(spied.read[0]["features"], bright(numbers_of(seen)))
+            torch.testing.assert_close(spied.read[0]["test_features"], bright(wanted), rtol=1e-4, atol=1e-5)
+            continue
+        epochs = {"random": 0}.get(settings["arm"], settings.get("epochs", 2))
+        assert len(spied.taught) == 2 * epochs  # 2 batches an epoch
+        for call in spied.taught:
+            assert call["learning_rate"] == settings.get("learning_rate", 0.2) and call["arm"] == settings["arm"]
+            assert not set((call["pixels"][:, 0] * 70_000).round().long().tolist()) - set(numbers_of(seen))
+        if spied.ran:
+            n_spiking = 1000
+            assert [len(call["pixels"]) for call in spied.ran] == [40, n_spiking]
+            torch.testing.assert_close(spied.ran[1]["pixels"], bright(wanted[:n_spiking]), rtol=1e-4, atol=1e-5)
+            spiking = spied.read[2]
+            assert len(spiking["features"]) == 40 and torch.equal(spiking["labels"], seen.tensors[1])
+            assert torch.equal(spiking["test_labels"], torch.as_tensor(list(wanted)[:n_spiking]) % 10)
+            mean = bright(numbers_of(seen)).double().mean().item()
+            still = (bright(wanted[:n_spiking])[:, 0].double() - mean).square().mean().item()
+            assert row["still_error"] == pytest.approx(still, rel=1e-3), "the mean image is that of the training images"
+        assert bool(spied.ran) == (not held_out or settings["arm"] == "random")
+
+
+@pytest.mark.parametrize("arm", ["cd", "rhythm", "rhythm, no leak", "greedy", "fast and slow"])
+def test_settings_reach_the_lessons(arm: str, spied: Spied) -> None:
+    train, test = several(45), several(10, seed=1)
+    settings: dict[str, Any] = {
+        "learning_rate": 0.7,
+        "epochs": 3,
+        "batch_size": 20,
+        "n_steps": 6,
+        "decay": 0.3,
+        "rest": 1,
+    }
+    digits_trial(arm, 2, train, test, n_train=45, n_hidden=8, n_spiking=5, **settings, device="cpu")
+    taught = spied.taught
+    assert len(taught) == 6  # of 45 examples two whole batches an epoch
+    assert [call["done"] for call in taught] == pytest.approx([k / 6 for k in range(6)])
+    assert [call["number"] for call in taught] == [0, 1] * 3
+    assert {len(call["pixels"]) for call in taught} == {20}
+    quiet = arm == "rhythm, no leak"
+    for call in taught:
+        assert (call["learning_rate"], call["n_steps"]) == (0.7, 6)
+        assert (call["decay"], call["rest"]) == ((0.0, 0) if quiet else (0.3, 1))
+    for call in spied.ran:
+        assert (call["n_steps"], call["decay"], call["rest"]) == ((12, 0.0, 0) if quiet else (12, 0.3, 1))
+    sizes = [len(bias) for bias in taught[0]["machine"].biases]
+    assert sizes == ([784, 4, 4] if arm in STACKS else [784, 8])
+    assert not torch.equal(taught[0]["pixels"], taught[2]["pixels"]), "each epoch has an order of its own"
+
+
+def test_random_weights_are_as_large_as_asked_and_never_taught(spied: Spied) -> None:
+    train, test = several(40), several(10, seed=1)
+    row = digits_trial("random", 2, train, test, n_train=40, scale=0.7, n_hidden=100, n_spiking=0, device="cpu")
+    assert not spied.taught and row["size"] == pytest.approx([0.7], rel=0.02)
+    assert "spike_accuracy" not in row and not spied.ran
+
+
+def test_errors_of_the_free_half_are_mean_squares(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reconstruct(given: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros(len(given["pixels"]), 3), given["pixels"] + 0.25
+
+    spy(monkeypatch, boltzmann, "run_whole", reconstruct)
+    train, test = several(40), several(10, seed=1)
+    row = digits_trial("random", 2, train, test, n_train=40, n_hidden=6, n_spiking=7, device="cpu")
+    assert row["free_error"] == pytest.approx(0.0625)
+    mean = (train.tensors[0] + 0.5).clamp(0, 1).mean(dim=0)
+    still = ((test.tensors[0][:7] + 0.5).clamp(0, 1) - mean).square().mean().item()
+    assert row["still_error"] == pytest.approx(still, rel=1e-5)
+
+
+def test_the_read_out_is_fitted_to_training_features_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their mean and spread are what the test features are measured in, too."""
+    fitted = spy(monkeypatch, boltzmann, "fit_readout", None)
+    generator = torch.Generator().manual_seed(0)
+    features = 3 + 2 * torch.randn(60, 4, generator=generator, dtype=torch.float64)
+    labels = (features[:, 0] > 3).long()
+    others, truth = features[:20] + torch.tensor([4.0, 0, 0, 0], dtype=torch.float64), labels[:20]
+    found = readout_accuracy(features, labels, others, truth)
+    (call,) = fitted
+    torch.testing.assert_close(call["features"].mean(dim=0), torch.zeros(4, dtype=torch.float64), atol=1e-9, rtol=0)
+    torch.testing.assert_close(call["features"].std(dim=0), torch.ones(4, dtype=torch.float64))
+    assert torch.equal(call["labels"], labels) and call["penalty"] == 3e-3
+    # All of the others lie above the border that the training features have drawn, all but for a few.
+    assert found == pytest.approx((others[:, 0] > 3).eq(truth.bool()).double().mean().item(), abs=0.1)
+
+
+def test_an_arm_is_measured_at_its_best_held_out_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random weights are chosen by both of their accuracies together."""
+    rows = [
+        {"arm": "random", "settings": {"arm": "random", "seed": 7, "scale": scale}, "accuracy": a, "spike_accuracy": s}
+        for scale, a, s in ((0.1, 0.9, 0.2), (0.3, 0.85, 0.6), (1.0, 0.5, 0.65))
+    ]
+    tried = ("cd", "rhythm", "rhythm, no leak", "greedy", "fast", "fast and slow", "slow")
+    rows += [
+        {"arm": arm, "settings": {"arm": arm, "seed": 7, "learning_rate": rate}, "accuracy": accuracy}
+        for place, arm in enumerate(tried)
+        for rate, accuracy in ((0.1, 0.7), (0.2 + place, 0.8), (0.4, 0.75))
+    ]
+    asked: list[str] = []
+    monkeypatch.setattr(boltzmann, "load_results", lambda name: asked.append(name) or {"trials": rows})
+    trials = boltzmann.boltzmann_trials()
+    assert asked == ["11_tuning"] and len(trials) == 5 * len(ARMS)
+    chosen = {arm: {"learning_rate": 0.2 + place} for place, arm in enumerate(tried)}
+    chosen |= {"random": {"scale": 0.3}, "pixels": {}, "no free half": chosen["rhythm"]}
+    assert all(trial == {"arm": trial["arm"], "seed": trial["seed"], **chosen[trial["arm"]]} for trial in trials)
+    assert {(trial["arm"], trial["seed"]) for trial in trials} == {(arm, seed) for arm in ARMS for seed in range(5)}
+    assert boltzmann.longer_boltzmann_trials() == [
+        {"arm": arm, "seed": seed, "epochs": 4, **chosen[arm]} for seed in range(3) for arm in ("fast", "fast and slow")
+    ]

@@ -1,16 +1,47 @@
-"""Ensembles, shared gradients, the penalty for silence, and networks set from data: `snn_helpers.depth`."""
+"""Ensembles, shared gradients, the penalty for silence, networks set from data, the diagnosis, and the trial."""
 
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
+import matplotlib.pyplot as plt
 import pytest
 import torch
 import torch.nn.functional as F
-from snn_chapters.depth import EnsembleNet, charges, fire_at, read_members, share_gradient, silence_penalty
+from snn_chapters import depth
+from snn_chapters.depth import (
+    REPAIRS,
+    EnsembleNet,
+    LayerHealth,
+    charges,
+    depth_trial,
+    diagnose,
+    explain,
+    fire_at,
+    plot_health,
+    read_members,
+    share_gradient,
+    silence_penalty,
+)
+from spies import (
+    N_TRAIN,
+    TEST_NUMBERS,
+    Calls,
+    a_history,
+    an_evaluation,
+    are,
+    numbered,
+    one_class,
+    several,
+    shuffled,
+    spy,
+)
+from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, neuron_step
 from snn_helpers.networks import LayerRecord
+from snn_helpers.training import TrainingDiverged, evaluate, fit
 
 SIZES = (784, 30, 20, 10)
 
@@ -64,7 +95,6 @@ def test_the_readings_are_a_product_and_a_mean_of_softmaxes(n_members: int) -> N
     ("settings", "message"),
     [
         ({"per_label": 0}, "per_label"),
-        ({"per_label": True}, "per_label"),
         ({"readout": "rates"}, "'states', 'spikes'"),
         ({"reading": "sum"}, "'product', 'mixture'"),
         ({"share": "all"}, "'none', 'normalised', 'silent'"),
@@ -76,6 +106,11 @@ def test_the_readings_are_a_product_and_a_mean_of_softmaxes(n_members: int) -> N
 def test_refuses_settings_that_do_not_fit(settings: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         small_net(**settings)
+
+
+def test_refuses_a_number_of_members_that_is_none() -> None:
+    with pytest.raises(TypeError, match="per_label must be a whole number, not bool"):
+        small_net(per_label=True)
 
 
 def test_its_settings_are_told_to_checkpoints() -> None:
@@ -220,3 +255,317 @@ def test_an_ensemble_is_silent_with_the_product_of_the_shares() -> None:
     dead = torch.rand(20_000, 3, generator=source()) < 0.6
     share = dead.all(dim=1).double().mean().item()
     assert abs(share - 0.6**3) < 4 * math.sqrt(0.6**3 * (1 - 0.6**3) / 20_000)
+
+
+def examples(device: torch.device, n: int = 30) -> tuple[torch.Tensor, torch.Tensor]:
+    images = torch.rand(n, 1, 28, 28, generator=source(5)) - 0.3
+    return images.to(device), (torch.arange(n) % 10).to(device)
+
+
+def net_with_biases(device: torch.device, biases: list[float], **settings: object) -> EnsembleNet:
+    net = EnsembleNet(10, sizes=SIZES, generator=source(), **settings)  # type: ignore[arg-type]
+    for layer, bias in zip(net.layers, biases):
+        torch.nn.init.constant_(layer.linear.bias, bias)
+    return net.to(device)
+
+
+def test_measures_what_a_record_and_autograd_say(device: torch.device) -> None:
+    net, (images, labels) = net_with_biases(device, [0.2, 0.4, 0.1]), examples(device)
+    found = diagnose(net, images, labels, seed=4)
+    records = net.record(images, source(4))
+    F.nll_loss(net(images, generator=source(4)), labels).backward()
+    assert len(found) == 3
+    for layer, record, health in zip(net.layers, records, found):
+        fired = record.outputs > 0
+        torch.testing.assert_close(health.rates, fired.float().mean(dim=(0, 1)).cpu())
+        torch.testing.assert_close(health.peaks, charges(record, 1.0).amax(dim=(0, 1)).detach().cpu())
+        assert health.dead == pytest.approx((~fired.any(dim=0).any(dim=0)).float().mean().item())
+        assert health.gradient == pytest.approx(layer.linear.weight.grad.square().mean().sqrt().item(), rel=1e-4)
+        assert torch.equal(health.reached, (layer.linear.bias.grad != 0).cpu())
+        assert ((health.peaks > 1) >= (health.rates > 0)).all()
+
+
+def test_leaves_the_network_as_it_was(device: torch.device) -> None:
+    net, (images, labels) = net_with_biases(device, [0.2, 0.4, 0.1], push=1.0), examples(device)
+    net.train()
+    with torch.no_grad():
+        before = diagnose(net, images, labels)
+    assert net.training and all(p.grad is None for p in net.parameters())
+    net.push = 0.0
+    assert diagnose(net, images, labels)[0].gradient == pytest.approx(before[0].gradient)
+
+
+def test_works_for_the_plain_network(device: torch.device) -> None:
+    net = SpikingNet(8, sizes=SIZES, generator=source()).to(device)
+    assert len(diagnose(net, *examples(device))) == 3
+
+
+def test_names_a_silent_layer_and_what_it_does_to_the_others(device: torch.device) -> None:
+    net = net_with_biases(device, [0.5, -50.0, 0.0])
+    found = diagnose(net, *examples(device))
+    first, second, third = explain(found)
+    assert "cannot cross layer 2" in first
+    assert "threshold is out of reach" in second and "none of its neurons fires" in second
+    assert "layer 2 below it is silent" in third and "only its biases can learn" in third
+    assert found[0].gradient == found[1].gradient == found[2].gradient == 0
+    assert found[2].reach == 1.0 and found[1].reach == found[0].reach == 0.0
+
+
+def test_a_silent_last_layer_blocks_only_if_its_spikes_are_read(device: torch.device) -> None:
+    biases = [0.5, 0.5, -50.0]
+    by_states = explain(diagnose(net_with_biases(device, biases), *examples(device)))
+    by_spikes = explain(diagnose(net_with_biases(device, biases, readout="spikes"), *examples(device)))
+    assert "cannot cross" not in "".join(by_states)
+    assert all("cannot cross layer 3" in line for line in by_spikes[:2])
+
+
+def test_names_neurons_that_always_fire_and_layers_without_fault(device: torch.device) -> None:
+    net = net_with_biases(device, [20.0, 0.3, 0.3], decay=0.0, reset="zero")
+    found = diagnose(net, *examples(device))
+    # The first of ten steps hands out nothing: 0.9 is the most there is.
+    assert found[0].rate == pytest.approx(0.9)
+    assert found[0].always == 1.0 and "nearly every step" in explain(found)[0]
+    healthy = LayerHealth(torch.full((4,), 0.2), torch.full((4,), 1.5), torch.ones(4, dtype=torch.bool), 0.1)
+    assert explain([healthy]) == ["layer 1: no fault found (0.200 spikes a neuron and step)."]
+
+
+def test_names_a_last_layer_that_fires_whatever_it_receives(device: torch.device) -> None:
+    found = diagnose(net_with_biases(device, [0.5, 0.5, 50.0], reset="discharge"), *examples(device))
+    first, _, last = explain(found)
+    assert found[2].rate > 0 and found[2].reach == 0
+    assert "cannot cross layer 3, which fires whatever it receives" in first
+    assert "though it fires" in last and "nearly every step" in last
+
+
+def test_names_dead_neurons_and_their_charge() -> None:
+    sick = LayerHealth(
+        torch.tensor([0.0, 0.0, 0.0, 0.3]),
+        torch.tensor([0.2, 0.4, 0.6, 1.4]),
+        torch.tensor([False, False, False, True]),
+        0.1,
+    )
+    (told,) = explain([sick])
+    assert "3 of 4 neurons are dead" in told and "0.40 thresholds" in told
+    assert "reaches only 1 of 4" in told
+
+
+def test_draws_every_neuron_and_every_layer(device: torch.device) -> None:
+    found = diagnose(net_with_biases(device, [0.5, -50.0, 0.0]), *examples(device))
+    figure, axes = plt.subplots(1, 2)
+    plot_health(axes, found, title="health")
+    assert sum(len(line.get_xdata()) for line in axes[0].lines) == 60
+    assert len(axes[1].patches) == 3
+    told = [text.get_text() for text in axes[1].texts]
+    assert told == ["none\narrives", "none\narrives", "reaches\n100%"]
+    assert "health" in (axes[0].get_title(), axes[0].get_title(loc="left"))
+    plt.close(figure)
+
+
+@pytest.fixture(scope="module")
+def digits() -> TensorDataset:
+    generator = torch.Generator().manual_seed(0)
+    return TensorDataset(torch.rand(40, 1, 28, 28, generator=generator) - 0.5, torch.arange(40) % 10)
+
+
+def small_trial(digits: TensorDataset, seed: int = 3, **settings: Any) -> dict[str, Any]:
+    settings = {"n_steps": 6, "batch_size": 20, "n_probe": 20, "device": "cpu"} | settings
+    return depth_trial(seed, digits, digits, **settings)
+
+
+def test_measures_what_the_parts_measure(digits: TensorDataset) -> None:
+    row = small_trial(digits, n_layers=3, fire="weights", rate=0.2, learning_rate=0.05, reset="discharge")
+    generator = torch.Generator().manual_seed(3)
+    net = EnsembleNet(6, sizes=(784, 100, 100, 10), reset="discharge", generator=generator)
+    fire_at(net, digits.tensors[0], 0.2, "weights", seed=3, last=False)
+    before = diagnose(net, *(part[:20] for part in digits.tensors), seed=3)
+    fit(net, digits, seed=3, device="cpu", learning_rates=[0.05, 0.025, 0.005], batch_size=20, progress=False)
+    result = evaluate(net, digits, seed=3)
+    assert row["test_accuracy"] == result.accuracy and row["test_loss"] == pytest.approx(result.loss)
+    assert row["n_updates"] == 6
+    for name in ("rate", "dead", "always", "reach", "gradient"):
+        assert row["before"][name] == pytest.approx([getattr(layer, name) for layer in before], rel=1e-3)
+    assert row["before"]["dead_labels"] == round(10 * before[-1].dead)
+
+
+def test_repeats_itself_from_a_seed(digits: TensorDataset) -> None:
+    one, two = (small_trial(digits, readout="spikes", per_label=2) for _ in range(2))
+    assert {**one, "seconds": 0} == {**two, "seconds": 0}
+
+
+@pytest.mark.parametrize("variant", REPAIRS)
+def test_every_repair_can_be_tried(variant: str, digits: TensorDataset) -> None:
+    row = small_trial(digits, **REPAIRS[variant])
+    assert 0 <= row["test_accuracy"] <= 1 and 0 <= row["before"]["dead_labels"] <= 10
+
+
+def test_a_label_is_dead_only_if_its_whole_ensemble_is(digits: TensorDataset) -> None:
+    alone, crowd = (small_trial(digits, readout="spikes", per_label=k, threshold=0.2)["before"] for k in (1, 40))
+    assert crowd["dead_labels"] <= alone["dead_labels"]
+    assert crowd["dead"][-1] > crowd["dead_labels"] / 10
+
+
+@pytest.mark.parametrize(("settings", "message"), [({"n_layers": 7}, "n_layers"), ({"fire": "at will"}, "as drawn")])
+def test_refuses_what_it_does_not_know(settings: dict[str, Any], message: str, digits: TensorDataset) -> None:
+    with pytest.raises(ValueError, match=message):
+        small_trial(digits, **settings)
+
+
+# --- The protocol ---------------------------------------------------------------------------------
+
+
+def test_always_firing_is_to_fire_in_more_than_80_of_100_steps() -> None:
+    rates = torch.tensor([0.0, 0.5, 0.79, 0.8, 0.81, 1.0, 0.2, 0.6], dtype=torch.float64)
+    health = LayerHealth(rates, rates, rates > 0, 1.0)
+    assert health.always == 0.25 and health.dead == 0.125
+    assert health.rate == pytest.approx(4.7 / 8) and health.reach == 0.875
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"readout": "spikes", "per_label": 2, "fire": "weights", "learning_rate": 0.5}]
+)
+def test_a_network_that_has_seen_one_class_knows_no_other(settings: dict[str, Any]) -> None:
+    settings = {"n_steps": 8, "batch_size": 2, "n_probe": 10, "device": "cpu"} | settings
+    assert depth_trial(0, one_class(3), one_class(5, 20), **settings)["test_accuracy"] == 0
+    assert depth_trial(0, one_class(3), one_class(3, 20), **settings)["test_accuracy"] == 1
+
+
+def test_a_test_whose_labels_are_shuffled_gives_chance() -> None:
+    """Two classes, 200 digits: five standard errors are 0.18."""
+    train, test = several(240, classes=2), several(200, classes=2, seed=1)
+    settings: dict[str, Any] = {"n_steps": 8, "batch_size": 5, "n_probe": 10, "device": "cpu"}
+    rows = [depth_trial(0, train, given, **settings) for given in (test, shuffled(test))]
+    assert rows[0]["test_accuracy"] > 0.95 and abs(rows[1]["test_accuracy"] - 0.5) < 0.18
+
+
+class Spied(NamedTuple):
+    fitted: Calls
+    evaluated: Calls
+    fired: Calls
+    diagnosed: Calls
+
+
+@pytest.fixture
+def spied(monkeypatch: pytest.MonkeyPatch) -> Spied:
+    monkeypatch.setattr(depth, "whole_mnist", numbered)
+
+    def silent(given: dict[str, Any]) -> list[LayerHealth]:
+        zeros = [torch.zeros(layer.n_neurons) for layer in given["net"].layers]
+        return [LayerHealth(none, none, none > 0, 0.0) for none in zeros]
+
+    return Spied(
+        spy(monkeypatch, depth, "fit", a_history),
+        spy(monkeypatch, depth, "evaluate", an_evaluation),
+        spy(monkeypatch, depth, "fire_at", lambda given: given["net"]),
+        spy(monkeypatch, depth, "diagnose", silent),
+    )
+
+
+@pytest.mark.parametrize("readout", ["states", "spikes"])
+def test_settings_reach_the_network_and_its_training(readout: str, spied: Spied) -> None:
+    train, test = numbered()
+    settings: dict[str, Any] = {"n_layers": 4, "fire": "thresholds", "rate": 0.15, "learning_rate": 0.4, "n_steps": 7}
+    settings |= {"batch_size": 30, "n_probe": 25, "readout": readout, "decay": 0.7, "reset": "zero", "push": 0.5}
+    row = depth_trial(6, train, test, **settings, device="cpu")
+    (given,), (scored,), (fired,), (before, after) = spied
+    net = given["model"]
+    assert isinstance(net, EnsembleNet) and (net.n_steps, net.readout, net.push) == (7, readout, 0.5)
+    assert [layer.n_neurons for layer in net.layers] == [100, 100, 100, 10]
+    assert {(layer.decay, layer.reset) for layer in net.layers} == {(0.7, "zero")}
+    start = SpikingNet(7, sizes=(784, 100, 100, 100, 10), generator=source(6))
+    assert all(torch.equal(one, other) for one, other in zip(net.parameters(), start.parameters()))
+    assert given["learning_rates"] == pytest.approx([0.4, 0.2, 0.04]) and given["batch_size"] == 30
+    assert (given["seed"], given["momentum"], given["weight_decay"], scored["seed"]) == (6, 0.5, 0.0, 6)
+    assert (fired["rate"], fired["how"], fired["seed"], fired["last"]) == (0.15, "thresholds", 6, readout == "spikes")
+    assert are(fired["images"], range(300)), "the network is set from training images"
+    for call in (before, after):
+        assert are(call["images"], TEST_NUMBERS[:25]) and torch.equal(call["labels"], torch.arange(25) % 10)
+        assert call["net"] is net and call["seed"] == 6
+    assert (row["n_updates"], row["test_accuracy"], row["test_loss"]) == (6, 0.25, 1.5)
+    assert row["before"]["dead_labels"] == row["after"]["dead_labels"] == 10
+    assert row["before"]["dead"] == [1.0] * 4 and row["before"]["always"] == row["before"]["reach"] == [0.0] * 4
+
+
+def test_as_drawn_is_as_drawn(spied: Spied) -> None:
+    depth_trial(0, *numbered(), n_steps=3, device="cpu")
+    assert not spied.fired
+
+
+def test_a_training_that_diverged_counts_as_a_failure(spied: Spied, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(*args: Any, **settings: Any) -> None:
+        raise TrainingDiverged("the loss is nan")
+
+    monkeypatch.setattr(depth, "fit", diverge)
+    row = depth_trial(0, *numbered(), n_steps=3, device="cpu")
+    assert (row["test_accuracy"], row["test_loss"], row["diverged"]) == (0.0, None, True)
+    assert not spied.evaluated and "after" not in row
+
+
+@pytest.mark.parametrize("name", depth.RECORDS)
+def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
+    """What is chosen is chosen on held-out training images; all else is scored on the test images."""
+    _, measure, trials = depth.RECORDS[name]
+    trials = trials() if callable(trials) else trials
+    for settings in (trials[0], trials[-1]):
+        for calls in spied:
+            calls.clear()
+        measure(**settings, n_steps=3, device="cpu")
+        (given,), (scored,) = spied.fitted, spied.evaluated
+        n_train = settings.get("n_train", 3000 if "repairs" in name else 50_000 if "tuning" in name else N_TRAIN)
+        held_out = range(50_000, 60_000) if name == "08_longer_tuning" else range(58_000, 60_000)
+        wanted = held_out if "tuning" in name else TEST_NUMBERS
+        assert are(given["dataset"], range(n_train)) and are(scored["dataset"], wanted)
+        assert not set(range(n_train)) & set(wanted)
+        assert all(are(call["images"], wanted[:500]) for call in spied.diagnosed)
+        assert all(are(call["images"], range(300)) for call in spied.fired)
+        # 180 updates of 3,000 or 6,000 images are 60 batches an epoch.
+        few = n_train in (3000, 6000)
+        assert given["batch_size"] == (n_train // 60 if few else 100 if "longer" in name else 1000)
+        assert given["seed"] == settings["seed"]
+        assert given["learning_rates"][0] == settings["learning_rate"]
+        said = {"n_steps": 3} | REPAIRS.get(settings.get("variant", ""), {}) | settings
+        for option in ("reading", "readout", "share", "push", "per_label"):
+            assert getattr(given["model"], option) == said.get(option, getattr(EnsembleNet(), option))
+        assert {layer.decay for layer in given["model"].layers} == {said.get("decay", 0.9)}
+        assert {layer.reset for layer in given["model"].layers} == {said.get("reset", "scale")}
+        assert len(given["model"].layers) == said.get("n_layers", 2)
+        assert [(call["how"], call["rate"]) for call in spied.fired] == (
+            [(said["fire"], said.get("rate", 0.1))] if said.get("fire", "as drawn") != "as drawn" else []
+        )
+
+
+@pytest.mark.parametrize("tuning", ["08_depth_tuning", "08_longer_tuning"])
+def test_the_settings_are_the_best_in_the_mean_over_seeds(tuning: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One seed of the first settings is the luckiest of all; the second settings are better in the mean."""
+    rows = []
+    for n_layers, shift in ((2, 0.0), (4, 0.05)):
+        for rate, fire, accuracies in ((0.1, "weights", (0.5, 0.94)), (0.2, "thresholds", (0.8, 0.82))):
+            for seed, accuracy in enumerate(accuracies):
+                settings = {"n_train": 6000, "n_layers": n_layers, "fire": fire, "learning_rate": rate, "seed": seed}
+                rows.append({"settings": settings, "test_accuracy": accuracy + shift})
+    # Four layers as drawn would win if the two depths were not held apart.
+    rows.append({"settings": {"n_layers": 4, "fire": "as drawn", "learning_rate": 1, "seed": 0}, "test_accuracy": 0.84})
+    asked: list[str] = []
+    monkeypatch.setattr(depth, "load_results", lambda name: asked.append(name) or {"trials": rows})
+    trials = depth.depth_trials(tuning)
+    assert asked == [tuning]
+    assert trials == [
+        {"n_layers": n_layers, "fire": "thresholds", "learning_rate": 0.2, "seed": seed}
+        for seed in range(5)
+        for n_layers in (2, 4)
+    ]
+
+
+def test_a_repair_is_tried_at_its_best_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        {"settings": {"variant": variant, "learning_rate": rate, "seed": 5}, "test_accuracy": accuracy}
+        for variant in REPAIRS
+        for rate, accuracy in ((0.1, 0.4), (0.3, 0.9), (1.0, 0.6))
+    ]
+    asked: list[str] = []
+    monkeypatch.setattr(depth, "load_results", lambda name: asked.append(name) or {"trials": rows})
+    trials = depth.repair_trials()
+    assert asked == ["08_repairs_tuning"] and len(trials) == 5 * len(REPAIRS)
+    for trial in trials:
+        assert trial["learning_rate"] == 0.3 and trial["held_out"] is False
+    assert {(trial["variant"], trial["seed"]) for trial in trials} == {(v, seed) for v in REPAIRS for seed in range(5)}
+    assert 5 not in {trial["seed"] for trial in trials}, "the seed of the choice is not one of the measured ones"

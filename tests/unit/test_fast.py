@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import subprocess
 import sys
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,8 @@ import torch.nn.functional as F
 from scipy import stats
 from torch import Tensor
 
-from snn_helpers import Neuron, SpikingLayer, SpikingNet, flicker
-from snn_helpers.fast import draws
+from snn_helpers import Neuron, SpikingLayer, SpikingNet, fast, flicker
+from snn_helpers.fast import draws, readout
 from snn_helpers.fast.draws import uniform_masks
 from snn_helpers.fast.scan import Scan
 from snn_helpers.neurons import RESETS
@@ -418,3 +420,62 @@ def test_peak_memory_is_at_most_half_of_the_loops() -> None:
         run = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
         peaks[which] = int(run.stdout)
     assert 0 < peaks["engine"] <= peaks["loop"] / 2, peaks
+
+
+def train_on(net: SpikingNet, n_images: int) -> None:
+    images = torch.rand(n_images, 12, generator=seeded(n_images)) - 0.5
+    net(images, seeded(1))[:, 0].sum().backward()
+
+
+def test_a_network_keeps_no_more_than_a_few_blocks_of_memory() -> None:
+    """However many batches of other sizes come, one after another or many at once."""
+    net = SpikingNet(6, sizes=(12, 7, 5, 3), generator=seeded(0))
+    for n_images in range(1, 12):
+        train_on(net, n_images)
+        assert 0 < len(readout._spare[net]) <= readout.MOST_SPARE == 4
+    answers = [net(torch.rand(n, 12, generator=seeded(n)) - 0.5, seeded(1)) for n in range(1, 12)]
+    del answers
+    gc.collect()
+    assert len(readout._spare[net]) <= readout.MOST_SPARE
+
+
+def test_memory_is_used_again_by_the_next_batch_of_its_size() -> None:
+    net = SpikingNet(6, sizes=(12, 7, 3), generator=seeded(0))
+    train_on(net, 9)
+    kept = {block.data_ptr() for block in readout._spare[net].values()}
+    train_on(net, 9)
+    assert {block.data_ptr() for block in readout._spare[net].values()} == kept
+
+
+def test_memory_goes_with_its_network_or_when_it_is_asked_to() -> None:
+    nets = [SpikingNet(6, sizes=(12, 7, 3), generator=seeded(0)) for _ in range(2)]
+    for net in nets:
+        train_on(net, 9)
+    blocks = [weakref.ref(block) for block in readout._spare[nets[0]].values()]
+    others = [weakref.ref(block) for block in readout._spare[nets[1]].values()]
+    assert blocks and others
+    del net
+    nets.pop(0)
+    gc.collect()
+    assert not any(block() is not None for block in blocks) and all(block() is not None for block in others)
+    fast.release()
+    gc.collect()
+    assert not any(block() is not None for block in others)
+    train_on(nets[0], 9)  # and the network goes on as before
+
+
+def test_memory_that_is_still_needed_is_not_lent_twice() -> None:
+    """Two answers of one size, both waiting for their backward pass, release in between: each has its own gradient."""
+    images = [torch.rand(5, 12, generator=seeded(n)) - 0.5 for n in range(2)]
+    net = SpikingNet(6, sizes=(12, 7, 3), generator=seeded(0))
+    alone = []
+    for given in images:
+        net.zero_grad()
+        net(given, seeded(1))[:, 0].sum().backward()
+        alone.append(net.layers[0].linear.weight.grad.clone())
+    together = [net(given, seeded(1)) for given in images]
+    fast.release()
+    for answer, wanted in zip(together, alone):
+        net.zero_grad()
+        answer[:, 0].sum().backward()
+        torch.testing.assert_close(net.layers[0].linear.weight.grad, wanted)

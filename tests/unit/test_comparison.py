@@ -1,4 +1,4 @@
-"""The comparison's tools: trials, statistics against SciPy, the record of long runs and its rerun."""
+"""The spiking network beside its twin: the trial against its parts, its data, and its record's rerun."""
 
 from __future__ import annotations
 
@@ -9,16 +9,26 @@ from typing import Any
 
 import pytest
 import torch
-from scipy import stats
+from snn_chapters import comparison
 from snn_chapters.comparison import NETWORKS, make_network, run_trial
+from spies import (
+    N_TRAIN,
+    TEST_NUMBERS,
+    Calls,
+    a_history,
+    an_evaluation,
+    are,
+    numbered,
+    numbers_of,
+    one_class,
+    several,
+    shuffled,
+    spy,
+)
 from torch.utils.data import TensorDataset
 
-from snn_helpers import MLP, SpikingNet, evaluate, fit, load_mnist, records
+from snn_helpers import MLP, SpikingNet, evaluate, fit, load_mnist
 from snn_helpers.data import draw_subset, noisy
-from snn_helpers.long import recording
-from snn_helpers.long.recording import record_trials
-from snn_helpers.records import load_results
-from snn_helpers.statistics import mean_and_interval
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
 RECORDS = sorted(RESULTS.glob("04_*.json"))
@@ -127,7 +137,7 @@ def test_make_network() -> None:
         make_network("perceptron", 0)
 
 
-# --- Data and statistics --------------------------------------------------------------------------
+# --- Data and the record --------------------------------------------------------------------------
 
 
 def test_draw_subset() -> None:
@@ -162,96 +172,6 @@ def test_noisy(level: float, device: torch.device) -> None:
     assert not torch.equal(noised, noisy(whole, level, seed=3, n_images=200).tensors[0])
     assert torch.equal(noisy(whole, 0.0, seed=2).tensors[0], images)
     assert len(noisy(TensorDataset(torch.zeros(2500, 1), torch.zeros(2500)), level, 0)) == 2000
-
-
-@pytest.mark.parametrize("n", [2, 3, 5, 30])
-@pytest.mark.parametrize("as_tensor", [False, True])
-def test_mean_and_interval_is_scipys(n: int, as_tensor: bool) -> None:
-    values = (0.9 + 0.02 * torch.randn(n, generator=torch.Generator().manual_seed(n), dtype=torch.float64)).tolist()
-    mean, half = mean_and_interval(torch.tensor(values, dtype=torch.float64) if as_tensor else values)
-    low, high = stats.t.interval(0.95, n - 1, loc=stats.tmean(values), scale=stats.sem(values))
-    assert (mean - half, mean + half) == pytest.approx((low, high), rel=1e-9)
-
-
-@pytest.mark.parametrize("values", [[], [0.9]])
-def test_mean_and_interval_needs_two_values(values: list[float]) -> None:
-    with pytest.raises(ValueError, match=f"at least two.*given: {len(values)}"):
-        mean_and_interval(values)
-
-
-def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
-    """95 of 100 in the long run; of 2000 within five standard errors."""
-    samples = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    held = sum(abs(mean) <= half for mean, half in map(mean_and_interval, samples))
-    assert abs(held - 1900) < 5 * math.sqrt(2000 * 0.95 * 0.05)
-
-
-# --- The record -----------------------------------------------------------------------------------
-
-
-def test_record_trials_resumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "record.json"
-    ran: list[int] = []
-
-    def run(seed: int, levels: tuple[float, ...]) -> dict[str, Any]:
-        if seed == 3:
-            raise RuntimeError("the power is gone")
-        ran.append(seed)
-        return {"score": seed * 10}
-
-    # Tuples come back from the file as lists, and must be known all the same.
-    trials: list[dict[str, Any]] = [{"seed": seed, "levels": (0.0, 0.5)} for seed in (1, 2, 3, 4)]
-    with pytest.raises(RuntimeError, match="power"):
-        record_trials(path, "a test", trials, run)
-    assert ran == [1, 2]
-    assert [row["score"] for row in rows_of(path)] == [10, 20]
-
-    rows = record_trials(path, "a test", [trials[3], *trials[:2], trials[3]], run)
-    assert ran == [1, 2, 4], "what is recorded must not run again"
-    assert json.loads(json.dumps(rows)) == rows_of(path)
-    content = json.loads(path.read_text(encoding="utf-8"))
-    assert content["trials"][2]["settings"] == {"seed": 4, "levels": [0.0, 0.5]}
-    assert content["trials"][2]["total_seconds"] >= 0
-    assert content["provenance"]["what"] == "a test"
-    assert content["provenance"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert [entry.name for entry in tmp_path.iterdir()] == ["record.json"]
-    assert "record.json: 3 rows" in capsys.readouterr().out
-
-
-def test_record_trials_writes_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the moment before the file is replaced, the old one is still whole, and the new one is too."""
-    path = tmp_path / "record.json"
-    replace, seen = recording.os.replace, []
-
-    def watched(partial: Path, target: Path) -> None:
-        seen.append((len(rows_of(target)) if target.exists() else 0, len(rows_of(partial))))
-        replace(partial, target)
-
-    monkeypatch.setattr(recording.os, "replace", watched)
-    record_trials(path, "a test", [{"seed": seed} for seed in range(3)], lambda seed: {"score": seed})
-    assert seen == [(0, 1), (1, 2), (2, 3)]
-
-
-def test_load_results() -> None:
-    for path in RECORDS:
-        assert load_results(path.stem) == json.loads(path.read_text(encoding="utf-8"))
-    with pytest.raises(ValueError) as caught:
-        load_results("05_nothing")
-    assert "'05_nothing'" in str(caught.value)
-    for path in RECORDS:
-        assert path.stem in str(caught.value)
-
-
-def test_load_results_from_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """There the records lie inside the package, and no `book` beside it."""
-    inside = tmp_path / "site-packages" / "snn_helpers"
-    (inside / "results").mkdir(parents=True)
-    (inside / "results" / "04_parity.json").write_text('{"trials": []}')
-    monkeypatch.setattr(records, "__file__", str(inside / "records.py"))
-    monkeypatch.setattr(records.resources, "files", lambda name: tmp_path / "site-packages" / name)
-    assert load_results("04_parity") == {"trials": []}
-    with pytest.raises(ValueError, match="there are 04_parity"):
-        load_results("04_tuned")
 
 
 @pytest.mark.parametrize("path", RECORDS, ids=lambda path: path.stem)
@@ -310,3 +230,92 @@ def test_the_spiking_network_learns_digits_in_few_updates(
     )
     assert row["test_accuracy"] > 0.4
     assert set(row) | {"settings", "total_seconds"} == set(rows_of(RESULTS / "04_small_data.json")[0])
+
+
+# --- The protocol ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_that_has_seen_one_class_knows_no_other(network: str) -> None:
+    row = run_trial(network, 0, one_class(3), one_class(5), n_steps=8, batch_size=10, n_updates=24, device="cpu")
+    assert (row["train_accuracy"], row["test_accuracy"]) == (1, 0)
+
+
+def test_a_test_whose_labels_are_shuffled_gives_chance() -> None:
+    """Of 400 digits about 40 keep their label by chance, within five standard errors; their own labels are learned."""
+    train, test = several(100), several(400, seed=1)
+    settings: dict[str, Any] = {"batch_size": 10, "n_updates": 60, "noise_levels": (0.0,), "device": "cpu"}
+    assert run_trial("mlp", 0, train, test, **settings)["test_accuracy"] > 0.9
+    row = run_trial("mlp", 0, train, shuffled(test), **settings)
+    for accuracy in (row["test_accuracy"], row["noise_accuracy"]["0.0"]):
+        assert abs(accuracy - 0.1) < 5 * math.sqrt(0.1 * 0.9 / 400)
+
+
+@pytest.fixture
+def spied(monkeypatch: pytest.MonkeyPatch) -> tuple[Calls, Calls]:
+    """The calls of `fit` and `evaluate`, on data that say which examples they are."""
+    monkeypatch.setattr(comparison, "whole_mnist", numbered)
+    return spy(monkeypatch, comparison, "fit", a_history), spy(monkeypatch, comparison, "evaluate", an_evaluation)
+
+
+def test_settings_reach_the_network_and_its_training(spied: tuple[Calls, Calls]) -> None:
+    settings: dict[str, Any] = {"learning_rate": 0.3, "n_steps": 5, "batch_size": 7, "n_updates": 20}
+    row = run_trial("spiking", 11, made_up(30), made_up(8, 1), **settings, noise_levels=(0.2,), device="cpu")
+    (given,), evaluated = spied
+    assert given["learning_rates"] == pytest.approx([0.3, 0.3, 0.15, 0.15, 0.03, 0.03])  # 5 batches, 2 epochs a third
+    assert (given["seed"], given["batch_size"], str(given["device"])) == (11, 7, "cpu")
+    assert (given["momentum"], given["weight_decay"], given["parts"]) == (0.5, 0.0, 1)
+    assert isinstance(given["model"], SpikingNet) and given["model"].n_steps == 5
+    for one, other in zip(given["model"].parameters(), make_network("spiking", 11, 5).parameters()):
+        assert torch.equal(one, other)
+    assert all(call["model"] is given["model"] and call["seed"] == 11 for call in evaluated)
+    assert row["n_updates"] == len(a_history(given).loss) and row["seconds"] == 1.0
+
+
+@pytest.mark.parametrize("name", comparison.RECORDS)
+def test_what_a_record_fits_and_what_it_scores(name: str, spied: tuple[Calls, Calls]) -> None:
+    """Rates are chosen on held-out training images; all else is scored on the test images, which no fit sees."""
+    record = comparison.RECORDS[name]
+    trials = record.trials() if callable(record.trials) else record.trials
+    record.run(**trials[-1])
+    (fitted,), (on_train, on_test, *noisy_ones) = spied
+    seen = numbers_of(fitted["dataset"])
+    if name == "04_learning_rate":
+        assert seen == list(range(50_000)) and are(on_test["dataset"], range(50_000, 60_000)) and not noisy_ones
+    else:
+        assert are(on_test["dataset"], TEST_NUMBERS)
+        assert max(seen) < N_TRAIN and len(set(seen)) == len(seen) == trials[-1].get("n_train", N_TRAIN)
+        assert len(noisy_ones) == (0 if name == "04_small_data" else 8)
+    assert numbers_of(on_train["dataset"]) == seen[:10_000]
+    for level, call in zip(comparison.NOISE, noisy_ones):
+        shown, truth = call["dataset"].tensors
+        assert torch.equal(truth, torch.arange(2000) % 10)  # of the first 2,000 test images
+        assert (shown - numbered()[1].tensors[0][:2000]).std().item() == pytest.approx(level, rel=0.01)
+    assert fitted["test_dataset"] is None and fitted["seed"] == trials[-1]["seed"]
+
+
+def test_small_data_are_another_draw_for_each_seed(spied: tuple[Calls, Calls]) -> None:
+    for seed in (1, 1, 2):
+        comparison.measure_small_data(network="mlp", seed=seed, n_train=50)
+    one, again, other = (numbers_of(call["dataset"]) for call in spied[0])
+    assert one == again != other
+
+
+def test_the_rate_is_the_best_in_the_mean_over_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 0.1 one seed is the luckiest of all, and another one fails: 0.4 is better in the mean."""
+    held_out = {0.1: (0.99, 0.51), 0.4: (0.9, 0.88), 0.8: (0.89, 0.87)}
+    rows = [
+        {"network": network, "seed": seed, "learning_rate": rate + step, "test_accuracy": accuracy}
+        for step, network in enumerate(NETWORKS)
+        for rate, accuracies in held_out.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    asked: list[str] = []
+    monkeypatch.setattr(comparison, "load_results", lambda name: asked.append(name) or {"trials": rows})
+    trials = comparison.tuned_trials()
+    assert asked == ["04_learning_rate"]
+    assert trials == [
+        {"network": network, "seed": seed, "learning_rate": 0.4 + step}
+        for step, network in enumerate(NETWORKS)
+        for seed in range(5)
+    ]

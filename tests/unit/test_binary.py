@@ -1,4 +1,4 @@
-"""Chapter 09: binary spikes against plain loops, surrogates against their formulas, NIR against snnTorch."""
+"""Binary spikes against plain loops, surrogates against their formulas, NIR against snnTorch, and the trial."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 import torch.nn.functional as F
+from snn_chapters import binary
 from snn_chapters.binary import (
     LEADS,
     SHAPES,
@@ -27,6 +28,18 @@ from snn_chapters.binary import (
     surrogate_window,
     to_nir,
     what_spikes_buy,
+)
+from spies import (
+    N_TRAIN,
+    TEST_NUMBERS,
+    Calls,
+    an_evaluation,
+    are,
+    numbered,
+    one_class,
+    several,
+    shuffled,
+    spy,
 )
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -287,8 +300,8 @@ def test_wrong_nets_are_refused(settings: dict[str, Any], told: str) -> None:
 def test_same_generator_same_weights_as_the_graded_net() -> None:
     from snn_helpers import SpikingNet
 
-    one = BinarySpikingNet(generator=torch.Generator().manual_seed(3)).state_dict()
-    other = SpikingNet(generator=torch.Generator().manual_seed(3)).state_dict()
+    one = dict(BinarySpikingNet(generator=torch.Generator().manual_seed(3)).named_parameters())
+    other = dict(SpikingNet(generator=torch.Generator().manual_seed(3)).named_parameters())
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
@@ -407,3 +420,165 @@ def test_export_keeps_the_books_numbers() -> None:
         assert stepped == pytest.approx(0.8 * v + current)
     assert neurons.v_threshold.tolist() == [0.7] * 4
     assert isinstance(net.layers[1], SpikingLayer)
+
+
+# --- The protocol ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", binary.NETWORKS)
+def test_a_network_that_has_seen_one_class_knows_no_other(network: str) -> None:
+    settings: dict[str, Any] = {"learning_rate": 0.02, "epochs": 4, "batch_size": 4, "device": "cpu"}
+    settings |= {"noise_levels": (0.0,), "drop_levels": (0.0,)} | ({"n_steps": 6} if network == "binary" else {})
+    for label, wanted in ((5, 0), (3, 1)):
+        row = surrogate_trial(network, 0, one_class(3), one_class(label, 20), **settings)
+        found = (row["test_accuracy"], row["noise_accuracy"]["0.0"], row["drop_accuracy"]["0.0"])
+        assert found == (wanted, wanted, wanted)
+
+
+def test_a_test_whose_labels_are_shuffled_gives_chance() -> None:
+    """Two classes, 200 digits: five standard errors are 0.18."""
+    train, test = several(240, classes=2), several(200, classes=2, seed=1)
+    settings: dict[str, Any] = {"learning_rate": 0.02, "epochs": 1, "batch_size": 4, "drop_levels": (0.0,)}
+    for network, steps in (("binary", {"n_steps": 6}), ("mlp", {})):
+        rows = [
+            surrogate_trial(network, 0, train, given, **settings, **steps, device="cpu")
+            for given in (test, shuffled(test))
+        ]
+        assert rows[0]["test_accuracy"] > 0.95 and rows[0]["drop_accuracy"]["0.0"] > 0.95
+        for accuracy in (rows[1]["test_accuracy"], rows[1]["drop_accuracy"]["0.0"]):
+            assert abs(accuracy - 0.5) < 0.18
+
+
+def test_the_silent_are_those_who_never_fire() -> None:
+    """30 of 100 hidden neurons are held below the threshold, all others far above it."""
+    net = BinarySpikingNet(6, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        net.layers[0].linear.weight.zero_()
+        net.layers[0].linear.bias.fill_(5.0)
+        net.layers[0].linear.bias[10:40] = -1.0
+    found = what_spikes_buy(net, several(2020), 0)
+    assert found["silent"] == pytest.approx(0.3)
+    # 70 neurons fire at each step but the first, whose outputs are those before it.
+    assert found["messages"] == 70 * 5 and found["rate"] == pytest.approx(0.7 * 5 / 6)
+
+
+def test_lost_messages_are_lost_and_not_made_up_for() -> None:
+    """100 hidden neurons vote for label 0 and have the majority over the bias of label 1 only if most are heard."""
+    model = make_network("mlp", 0)
+    with torch.no_grad():
+        for layer in model.layers:
+            layer.weight.zero_()
+            layer.bias.zero_()
+        model.layers[0].bias.fill_(1.0)
+        model.layers[1].weight[0] = 0.01
+        model.layers[1].bias[1] = 0.75
+    zeros, ones = (TensorDataset(several(200).tensors[0], torch.full((200,), label)) for label in (0, 1))
+    assert [accuracy_with_drops(model, zeros, level, 0) for level in (0.0, 0.05, 0.5, 1.0)] == [1, 1, 0, 0]
+    assert [accuracy_with_drops(model, ones, level, 0) for level in (0.0, 0.5)] == [0, 1]
+
+
+@pytest.mark.parametrize("level", [0.0, 0.3, 1.0])
+def test_each_spike_is_lost_by_itself(level: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, data = BinarySpikingNet(8, threshold=0.3, generator=torch.Generator().manual_seed(0)), several(50)
+    calls = spy(monkeypatch, binary, "evidence", None)
+    accuracy_with_drops(net, data, level, seed=3)
+    with torch.no_grad():
+        sent = net.record(data.tensors[0])[0].outputs
+    heard = calls[0]["hidden"]
+    assert ((heard == sent) | (heard == 0)).all()
+    n_sent = int(sent.sum())
+    assert abs(int(heard.sum()) - (1 - level) * n_sent) <= 5 * math.sqrt(level * (1 - level) * n_sent)
+
+
+class Spied(NamedTuple):
+    fitted: Calls
+    evaluated: Calls
+    dropped: Calls
+    bought: Calls
+
+
+@pytest.fixture
+def spied(monkeypatch: pytest.MonkeyPatch) -> Spied:
+    monkeypatch.setattr(binary, "whole_mnist", numbered)
+    return Spied(
+        spy(monkeypatch, binary, "fit_adam", lambda given: []),
+        spy(monkeypatch, binary, "evaluate", an_evaluation),
+        spy(monkeypatch, binary, "accuracy_with_drops", lambda given: 1 - given["level"]),
+        spy(monkeypatch, binary, "what_spikes_buy", lambda given: {"messages": 3}),
+    )
+
+
+def test_settings_reach_the_network_and_its_training(spied: Spied) -> None:
+    settings: dict[str, Any] = {"n_steps": 9, "reset": "subtract", "shape": "triangle", "slope": 4.0, "detach": False}
+    train, test = numbered()
+    row = surrogate_trial(
+        "binary", 5, train, test, learning_rate=0.03, epochs=2, batch_size=64, drop_levels=(0.1, 0.4), **settings
+    )
+    (given,), (scored,), dropped, bought = spied
+    net = given["model"]
+    hidden = net.layers[0]
+    assert (given["seed"], given["learning_rate"], given["epochs"], given["batch_size"]) == (5, 0.03, 2, 64)
+    assert given["longest_gradient"] is None and are(given["dataset"], range(N_TRAIN))
+    assert (net.n_steps, hidden.reset, hidden.shape, hidden.slope, hidden.detach) == tuple(settings.values())
+    start = make_network("binary", 5, **settings)
+    assert all(torch.equal(one, other) for one, other in zip(net.parameters(), start.parameters()))
+    assert scored["model"] is net and scored["seed"] == 5 and are(scored["dataset"], TEST_NUMBERS)
+    assert [(call["level"], call["seed"]) for call in dropped] == [(0.1, 5), (0.4, 5)]
+    assert all(are(call["dataset"], TEST_NUMBERS[:2000]) and call["model"] is net for call in dropped)
+    assert not bought and row["drop_accuracy"] == {"0.1": 0.9, "0.4": 0.6} and row["noise_accuracy"] == {}
+    assert (row["test_accuracy"], row["test_loss"]) == (0.25, 1.5)
+
+
+@pytest.mark.parametrize("name", binary.RECORDS)
+def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
+    """What is chosen is chosen on held-out training images; all else is scored on the test images."""
+    _, measure, trials = binary.RECORDS[name]
+    trials = trials() if callable(trials) else trials
+    for settings in (trials[0], trials[-1]):
+        for calls in spied:
+            calls.clear()
+        row = measure(**settings)
+        (given,), (scored, *noise) = spied.fitted, spied.evaluated
+        held_out = name in ("09_tuning", "09_shapes")
+        n_train = settings.get("n_train", 50_000) if held_out else N_TRAIN
+        wanted = range(50_000, 60_000) if held_out else TEST_NUMBERS
+        assert are(given["dataset"], range(n_train)) and are(scored["dataset"], wanted)
+        assert (given["learning_rate"], given["seed"]) == (settings["learning_rate"], settings["seed"])
+        assert (given["epochs"], given["batch_size"]) == (settings.get("epochs", 5), 128)
+        for option in ("shape", "slope", "detach", "reset"):
+            if option in settings:
+                assert getattr(given["model"].layers[0], option) == settings[option]
+        if "n_steps" in settings:
+            assert given["model"].n_steps == settings["n_steps"]
+        # Noise, drops and what spikes buy: of the test images, and only where nothing is chosen.
+        assert len(noise) == (0 if held_out else 4) and len(spied.dropped) == (0 if held_out else 6)
+        assert len(spied.bought) == (0 if held_out else 1) and ("messages" in row) == (not held_out)
+        assert all(are(call["dataset"], TEST_NUMBERS) and call["seed"] == settings["seed"] for call in spied.bought)
+        assert all(are(call["dataset"], TEST_NUMBERS[:2000]) for call in spied.dropped)
+        assert all(torch.equal(call["dataset"].tensors[1], torch.arange(2000) % 10) for call in noise)
+        for level, call in zip((0.0, 0.2, 0.4, 0.8), noise):
+            moved = call["dataset"].tensors[0] - numbered()[1].tensors[0][:2000]
+            assert moved.std().item() == pytest.approx(level, rel=0.01)
+
+
+def test_the_rate_is_the_best_in_the_mean_over_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    held_out = {0.01: (0.99, 0.51), 0.02: (0.9, 0.88), 0.04: (0.89, 0.87)}
+    rows = [
+        {"network": network, "settings": {"learning_rate": rate * factor, "seed": seed}, "test_accuracy": accuracy}
+        for network, factor in (("binary", 1), ("mlp", 10))
+        for rate, accuracies in held_out.items()
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    asked: list[str] = []
+    monkeypatch.setattr(binary, "load_results", lambda name: asked.append(name) or {"trials": rows})
+    trials = binary.tuned_surrogate_trials()
+    assert asked == ["09_tuning"]
+    assert trials == [
+        {"network": network, "seed": seed, "learning_rate": 0.02 * factor, **settings}
+        for network, factor, settings in (("binary", 1, binary.BINARY), ("mlp", 10, {}))
+        for seed in range(5)
+    ]
+    # What is measured is what was chosen: the same network as in the choice.
+    tuned = [trial for trial in binary.RECORDS["09_tuning"].trials if trial["network"] == "binary"]
+    for trial in tuned:
+        assert {name: trial[name] for name in binary.BINARY} == binary.BINARY

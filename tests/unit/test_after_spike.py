@@ -1,4 +1,4 @@
-"""The two mysteries and the after-spike of chapter 07, held against autograd and against plain loops."""
+"""The two mysteries and the after-spike, held against autograd and against plain loops, and the trial."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from snn_chapters import after_spike as module
 from snn_chapters.after_spike import (
     VARIANTS,
     AfterCredit,
@@ -23,13 +24,26 @@ from snn_chapters.after_spike import (
     probe,
     trace_after_credit,
     two_sided_window,
+    without_after_spikes,
+)
+from spies import (
+    N_TRAIN,
+    TEST_NUMBERS,
+    a_history,
+    an_evaluation,
+    are,
+    numbered,
+    one_class,
+    several,
+    shuffled,
+    spy,
 )
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from snn_helpers import SpikingLayer, SpikingNet, load_mnist, neuron_step
+from snn_helpers import SpikingLayer, SpikingNet, flicker, load_mnist, neuron_step
 from snn_helpers.neurons import RESETS
-from snn_helpers.plasticity import spiking_layers, three_factors, trace_credit
+from snn_helpers.plasticity import three_factors, trace_credit
 from snn_helpers.records import load_results
 
 SETTINGS = {"decay": 0.8, "threshold": 0.4, "penalty": 0.5}  # of small networks that fire often
@@ -64,7 +78,7 @@ def small_net(seed: int, device: Any, **settings: Any) -> tuple[AfterSpikeNet, T
     frames = draw_frames(n_steps, n_examples, n_inputs, generator, device)
     net.train()
     with torch.no_grad():
-        spiking_layers(net)[0](frames)
+        net.layers[0](frames)
     net.eval()
     return net, frames, torch.randint(0, n_classes, (n_examples,), generator=generator).to(device)
 
@@ -77,7 +91,7 @@ def loss_of(net: SpikingNet, frames: Tensor, labels: Tensor) -> Tensor:
 
 
 def first_weight(net: SpikingNet) -> Tensor:
-    return spiking_layers(net)[0].linear.weight
+    return net.layers[0].linear.weight
 
 
 def gradient_of(net: SpikingNet, frames: Tensor, labels: Tensor) -> Tensor:
@@ -120,10 +134,13 @@ def test_coincidence_shares_of_a_silent_layer_are_zeros_not_nan(device: torch.de
     assert not coincidence_shares(credit, 0.9, 3).any()
 
 
-@pytest.mark.parametrize("horizon", [-1, 2.0, True])
-def test_coincidence_shares_refuse_a_horizon_that_does_not_fit(horizon: Any) -> None:
+@pytest.mark.parametrize(
+    ("horizon", "error", "words"),
+    [(-1, ValueError, "0 or more, not -1"), (2.0, TypeError, "whole number"), (True, TypeError, "whole number")],
+)
+def test_coincidence_shares_refuse_a_horizon_that_does_not_fit(horizon: Any, error: Any, words: str) -> None:
     credit = trace_credit(SpikingNet(3, sizes=(2, 2)), torch.rand(3, 1, 2), torch.tensor([0]))[0]
-    with pytest.raises(ValueError, match="horizon must be a whole number"):
+    with pytest.raises(error, match=f"horizon must be (a )?{words}"):
         coincidence_shares(credit, 0.9, horizon)
 
 
@@ -235,7 +252,7 @@ def test_after_spike_window_refuses_what_does_not_fit() -> None:
         after_spike_window([1], amplitude=0.0)
     with pytest.raises(ValueError, match="at least one delay"):
         after_spike_law([])
-    with pytest.raises(TypeError, match="whole numbers of steps"):
+    with pytest.raises(TypeError, match="delays must be a whole number"):
         after_spike_law([0.5])  # type: ignore[list-item]
 
 
@@ -317,7 +334,7 @@ def test_without_after_spikes_the_network_is_a_spiking_net(training: bool, devic
 
 
 def test_only_hidden_layers_have_after_spikes() -> None:
-    layers = spiking_layers(AfterSpikeNet(3, sizes=(4, 3, 3, 2)))
+    layers = AfterSpikeNet(3, sizes=(4, 3, 3, 2)).layers
     assert [isinstance(layer, AfterSpikeLayer) for layer in layers] == [True, True, False]
 
 
@@ -338,7 +355,7 @@ def test_layer_refuses_what_does_not_fit() -> None:
 @pytest.mark.parametrize("seed", range(8))
 def test_early_and_late_half_are_the_whole_gradient(seed: int, device: torch.device) -> None:
     net, frames, labels = small_net(seed, device, provoked=seed % 4 != 1, detach=seed % 3 == 2, reset=RESETS[seed % 4])
-    first = spiking_layers(net)[0]
+    first = net.layers[0]
     assert isinstance(first, AfterSpikeLayer)
     credit, _, late = trace_after_credit(net, frames, labels)
     early_half = three_factors(credit.inputs, credit.signals, credit.slopes, first.decay)
@@ -356,7 +373,7 @@ def test_early_and_late_half_are_the_whole_gradient(seed: int, device: torch.dev
 def test_handed_is_the_slope_of_the_loss_by_what_the_layer_hands_out(device: torch.device) -> None:
     """By small differences, of one number handed out to the next layer at a time."""
     net, frames, labels = small_net(3, device)
-    first, second = spiking_layers(net)
+    first, second = net.layers
     handed = trace_after_credit(net, frames, labels).handed
     with torch.no_grad():
         signals = first(frames)[1]
@@ -374,7 +391,7 @@ def test_handed_is_the_slope_of_the_loss_by_what_the_layer_hands_out(device: tor
 
 def test_without_after_spikes_the_credit_is_that_of_trace_credit(device: torch.device) -> None:
     net, frames, labels = small_net(5, device, balance=0.0)
-    found, plain = trace_after_credit(net, frames, labels), trace_credit(net, frames, labels)[0]
+    found, plain = trace_after_credit(net, frames, labels), trace_credit(without_after_spikes(net), frames, labels)[0]
     for ours, theirs in zip(found.credit, plain):
         torch.testing.assert_close(ours, theirs)
     assert not found.late.any()
@@ -383,7 +400,7 @@ def test_without_after_spikes_the_credit_is_that_of_trace_credit(device: torch.d
 def test_late_weights_are_what_autograd_gives_each_late_pair(device: torch.device) -> None:
     """An input alone at step t gets, through the after-spikes, the sum of its pairs with all earlier spikes."""
     net, frames, labels = small_net(6, device)
-    first, second = spiking_layers(net)
+    first, second = net.layers
     assert isinstance(first, AfterSpikeLayer)
     found = trace_after_credit(net, frames, labels)
     outputs = SpikingLayer.forward(first, frames)[1].detach()  # given: neither spikes nor traces feel a gradient
@@ -407,7 +424,7 @@ def test_late_weights_stop_where_the_recording_ends() -> None:
 
 def test_trace_after_credit_refuses_what_does_not_fit() -> None:
     net = AfterSpikeNet(4, 2, sizes=(3, 2, 2))
-    with pytest.raises(TypeError, match="must be an AfterSpikeLayer, not SpikingLayer"):
+    with pytest.raises(TypeError, match=r"first layer is an AfterSpikeLayer, .*not SpikingNet"):
         trace_after_credit(SpikingNet(4, sizes=(3, 2, 2)), torch.rand(4, 1, 3), torch.tensor([0]))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"more than begin_eval \(2\), not 2"):
         trace_after_credit(net, torch.rand(2, 1, 3), torch.tensor([0]))
@@ -459,7 +476,7 @@ def window_by_loops(found: AfterCredit, decay: float, after_decay: float, n_dela
 @pytest.mark.parametrize("seed", [2, 4])
 def test_two_sided_window_is_the_mean_over_pairs_counted_one_by_one(seed: int, device: torch.device) -> None:
     net, frames, labels = small_net(seed, device)
-    first = spiking_layers(net)[0]
+    first = net.layers[0]
     assert isinstance(first, AfterSpikeLayer)
     found = trace_after_credit(net, frames, labels)
     ours = two_sided_window(found, first.decay, first.after_decay, 3)
@@ -522,7 +539,7 @@ def test_a_trial_refuses_an_unknown_variant() -> None:
 def test_probe_finds_the_integral_and_the_rate(device: torch.device) -> None:
     net, frames, labels = small_net(4, device)
     found = probe(net, frames, labels, 2)
-    first = spiking_layers(net)[0]
+    first = net.layers[0]
     with torch.no_grad():
         outputs, signals = SpikingLayer.forward(first, frames)[1], first(frames)[1]
     assert found["integral"] == pytest.approx((signals.sum() / outputs.sum()).item())
@@ -534,10 +551,7 @@ def test_probe_finds_the_integral_and_the_rate(device: torch.device) -> None:
 
 @pytest.fixture(scope="module")
 def record() -> list[dict[str, Any]]:
-    try:
-        rows: list[dict[str, Any]] = load_results("07_after_spike")["trials"]
-    except ValueError:
-        pytest.skip("book/results holds no 07_after_spike yet: make results ARGS=07_after_spike")
+    rows: list[dict[str, Any]] = load_results("07_after_spike")["trials"]
     return rows
 
 
@@ -573,3 +587,81 @@ def test_recorded_figures_come_out_again(record: list[dict[str, Any]], device: t
     for variant, tolerance in (("none", 0.12), ("provoked", 0.07)):
         now = figures([after_spike_trial(variant, seed, few, test, **once) for seed in (10, 11, 12)], variant)
         torch.testing.assert_close(now, figures(record, variant), rtol=0, atol=tolerance)
+
+
+# --- The protocol ---------------------------------------------------------------------------------
+
+
+def test_a_late_current_below_a_tenth_of_the_threshold_counts_as_a_tenth() -> None:
+    """One neuron fires once; what arrives later decides the strength that balances it, down to the floor."""
+    threshold, after_decay, n_steps = 2.0, 0.8, 200
+    for late, floor in ((0.5, False), (0.21, False), (0.19, True), (0.001, True), (0.0, True)):
+        layer = AfterSpikeLayer(1, 1, 0.0, threshold, 1.0, "zero", after_decay=after_decay).double()
+        with torch.no_grad():
+            layer.linear.weight.fill_(1.0)
+            layer.linear.bias.zero_()
+        layer(torch.tensor([7.0] + [late] * n_steps, dtype=torch.float64)[:, None, None])
+        # The trace of a spike of height 1 sums to 1 / (1 - after_decay), and each step takes late times its trace.
+        counted = threshold / 10 if floor else late
+        assert layer.strength.item() == pytest.approx((1 - after_decay) / counted, rel=1e-6), late
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_network_that_has_seen_one_class_knows_no_other(variant: str) -> None:
+    settings: dict[str, Any] = SMALL | {"n_steps": 8, "learning_rates": (0.1,) * 4, "batch_size": 5, "device": "cpu"}
+    assert after_spike_trial(variant, 0, one_class(3), one_class(5, 12), **settings)["test_accuracy"] == 0
+    assert after_spike_trial(variant, 0, one_class(3), one_class(3, 12), **settings)["test_accuracy"] == 1
+
+
+def test_a_test_whose_labels_are_shuffled_gives_chance() -> None:
+    """Two classes, 200 digits: five standard errors are 0.18."""
+    train, test = several(240, classes=2), several(200, classes=2, seed=1)
+    settings: dict[str, Any] = SMALL | {"n_steps": 8, "learning_rates": (0.1,) * 3, "batch_size": 5, "device": "cpu"}
+    rows = [after_spike_trial("provoked", 0, train, given, **settings) for given in (test, shuffled(test))]
+    assert rows[0]["test_accuracy"] > 0.95 and abs(rows[1]["test_accuracy"] - 0.5) < 0.18
+
+
+# What each variant is, once more: after-spikes of which balance, provoked or not, detached or not; weight decay.
+MEANT = {
+    "none": (0.0, True, False, 0.0),
+    "L2": (0.0, True, False, 0.01),
+    "fixed": (1.0, False, False, 0.0),
+    "provoked": (1.0, True, False, 0.0),
+    "provoked, detached": (1.0, True, True, 0.0),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_a_variant_is_reaches_the_network_and_its_training(variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(module, "whole_mnist", numbered)
+    fitted = spy(monkeypatch, module, "fit", lambda given: (order.append("fit"), a_history(given))[1])
+    probed = spy(monkeypatch, module, "probe", lambda given: order.append("probe"))
+    evaluated = spy(monkeypatch, module, "evaluate", an_evaluation)
+    settings: dict[str, Any] = {"n_steps": 6, "batch_size": 40, "learning_rates": (0.3, 0.2), "n_probe": 15}
+    row = module.measure_after_spike(variant=variant, seed=8, n_delays=4, device="cpu", **settings)
+    (given,), (scored,), (before, after) = fitted, evaluated, probed
+    layer, net = given["model"].layers[0], given["model"]
+    assert (layer.balance, layer.provoked, layer.detach, given["weight_decay"]) == MEANT[variant]
+    assert (given["seed"], given["batch_size"], scored["seed"], net.n_steps) == (8, 40, 8, 6)
+    assert tuple(given["learning_rates"]) == (0.3, 0.2) and given["momentum"] == 0.5 and given["test_dataset"] is None
+    for one, other in zip(net.parameters(), SpikingNet(6, generator=seeded(8)).parameters()):
+        assert torch.equal(one, other)
+    assert are(given["dataset"], range(N_TRAIN)) and are(scored["dataset"], TEST_NUMBERS)
+    assert order == ["probe", "fit", "probe"]
+    for call in (before, after, scored):
+        assert call.get("net", call.get("model")) is net
+    for call in (before, after):
+        assert call["n_delays"] == 4 and torch.equal(call["labels"], torch.arange(15) % 10)
+        # Frames of the first 15 test images: pixels below 0, so that a frame lies between its image and 0.
+        assert torch.equal(call["frames"], flicker(numbered()[1].tensors[0][:15].flatten(1), 6, seeded(8)))
+    assert bool(layer.strength.any()) == (variant not in ("none", "L2")), "the strengths come from a first batch"
+    assert (row["test_accuracy"], row["test_loss"], row["seconds"]) == (0.25, 1.5, 1.0)
+
+
+def test_every_variant_is_recorded_with_the_same_settings() -> None:
+    ((_, measure, trials),) = module.RECORDS.values()
+    assert measure is module.measure_after_spike
+    assert sorted(map(json.dumps, trials)) == sorted(
+        json.dumps({"variant": variant, "seed": seed}) for variant in VARIANTS for seed in range(5)
+    )
