@@ -13,10 +13,13 @@ import nbformat
 import pytest
 import yaml
 from inputs import inputs_key, notebook_key
+from markdown_it import MarkdownIt
+from mdit_py_plugins.dollarmath import dollarmath_plugin
 
 ROOT = Path(__file__).resolve().parents[1]
 BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+PAGES = [*NOTEBOOKS, *sorted(BOOK.glob("*.md"))]
 PARAMETERS: dict[str, list[dict[str, Any]]] = yaml.safe_load((ROOT / "tests/notebook_parameters.yaml").read_text())
 CHAPTERS = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.name)]
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -73,3 +76,18 @@ def heading_anchors(path: Path) -> set[str]:
             plain = re.sub(r"[^\w\- ]", "", title.lower())
             anchors.add(plain.replace(" ", "-"))
     return anchors
+
+
+def as_myst_reads(source: str) -> list[tuple[str, str]]:
+    """The kind and content of each piece of a Markdown text, in order; the end of a line counts as a space."""
+    reader = MarkdownIt("commonmark").enable("table").use(dollarmath_plugin)
+    pieces: list[tuple[str, str]] = []
+    for token in reader.parse(source):
+        if token.type != "inline":
+            pieces.append((token.type, token.content))
+        for child in token.children or []:
+            kind, content = ("text", " ") if child.type == "softbreak" else (child.type, child.content)
+            if kind == "text" and pieces[-1][0] == "text":  # one text, however it was parted
+                kind, content = "text", pieces.pop()[1] + content
+            pieces.append((kind, content))
+    return pieces

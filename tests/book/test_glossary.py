@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
 from glossary import find_first_uses, link_terms, read_terms
-from notebooks import NOTEBOOKS, heading_anchors, read
+from notebooks import NOTEBOOKS, as_myst_reads, heading_anchors, read
 
 ROOT = Path(__file__).resolve().parents[2]
 BOOK = ROOT / "book"
@@ -64,3 +65,65 @@ def test_linking_twice_changes_nothing_and_folds_long_lines() -> None:
         re.sub(r"\s+", " ", once).replace("[decay](glossary.md#decay)", "decay") == f"- {words}the decay goes on - next"
     )
     assert link_terms(notebook, names) == [] and cell.source == once
+
+
+WORDS = [
+    "a",
+    "neuron",
+    "fires",
+    "**often**",
+    "-",
+    "+",
+    "*",
+    ">",
+    "#",
+    "##",
+    "3.",
+    "1)",
+    "---",
+    "=",
+    "|",
+    "`a - b`",
+    "$x$",
+]
+FORMULAS = [r"$\max(0, v - \theta)$", "$a + b - c > d$", "$1. - x$", "$p = 0.5 * q$", "[a link to it](there.md)"]
+
+
+def linked_in(text: str) -> str:
+    """What the tool makes of a text that ends with a term, with the link taken out again."""
+    cell = nbformat.v4.new_markdown_cell(text + "decay")
+    assert link_terms(nbformat.v4.new_notebook(cells=[cell]), read_terms("## Decay\n")) == ["decay"]
+    assert cell.source.endswith("[decay](glossary.md#decay)")
+    return str(cell.source.replace("[decay](glossary.md#decay)", "decay"))
+
+
+@pytest.mark.parametrize("start", ["", "- ", "> ", "12. ", "  "])
+@pytest.mark.parametrize("seed", range(40))
+def test_folded_text_reads_as_before(start: str, seed: int) -> None:
+    """Held against a Markdown reader: the same blocks, the same words, and each formula on one line."""
+    draw = random.Random(seed)
+    text = f"{start}word {' '.join(draw.choice(WORDS + FORMULAS) for _ in range(120))} the "
+    folded = linked_in(text)
+    assert folded.count("\n") >= 3 and max(map(len, folded.split("\n"))) <= 120 + len("](glossary.md#decay)")
+    assert as_myst_reads(folded) == as_myst_reads(text + "decay")
+    for line in folded.split("\n")[1:]:
+        begun = line.removeprefix("> ").strip()
+        assert not re.match(r"[-+*>] |#+ |\d+[.)] |[-=]+$|>", begun), f"the line begins with a mark: {line!r}"
+        assert line.count("$") % 2 == 0, f"a formula is broken: {line!r}"
+
+
+def test_folding_leaves_code_and_displayed_formulas_alone() -> None:
+    long = "x + y " * 30
+    for block in (f"$$\n{long}\n$$", f"$${long}$$", f"$${long}\n  + z$$", f"```python\n{long}\n- {long}\n```"):
+        assert linked_in(f"{block}\n\n{'word ' * 30}").startswith(block + "\n\nword")
+        assert linked_in(f"{'word ' * 30}\n\n{block}\n\n").rstrip("decay").rstrip().endswith(block)
+
+
+def test_folding_keeps_a_quote_and_what_follows_it() -> None:
+    text = "> " + "word " * 30 + "\n> and on\n> - a bullet\n\nthe "
+    assert as_myst_reads(linked_in(text)) == as_myst_reads(text + "decay")
+    assert "> and" not in linked_in(text).replace("\n> and", "")
+
+
+def test_a_term_within_a_formula_of_two_lines_is_no_prose() -> None:
+    assert not find_first_uses("$a_{decay} +\nb_{decay}$", {"decay": "decay"}, set())

@@ -24,8 +24,10 @@ from address import badges, current_address, current_branch, setup_cell
 from notebooks import (
     BOOK,
     NOTEBOOKS,
+    PAGES,
     PARAMETERS,
     ROOT,
+    as_myst_reads,
     code_cells,
     each_chapter,
     each_notebook,
@@ -88,6 +90,18 @@ def test_reads_well_outside_the_book(path: Path) -> None:
         if cell.cell_type == "markdown":
             found = re.search(r"\{(ref|numref|cite[a-z:]*|glue[a-z:]*|eq|doc|term)\}`|^(:::+|```)\{", cell.source, re.M)
             assert not found, f"{path.name}: {found.group(0) if found else ''}"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_every_formula_is_one(path: Path) -> None:
+    """Read as MyST reads it, no dollar is left in the text: a formula that ends too soon, or is none, leaves one."""
+    if path.suffix == ".ipynb":
+        texts = [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+    else:
+        texts = [path.read_text(encoding="utf-8")]
+    for text in texts:
+        for kind, content in as_myst_reads(text):
+            assert kind != "text" or "$" not in content, f"{path.name}: {content!r}"
 
 
 @each_notebook

@@ -9,7 +9,6 @@ The first use is the first in the notebook's prose, outside headings, tables, co
 from __future__ import annotations
 
 import re
-import textwrap
 from pathlib import Path
 
 import nbformat
@@ -17,8 +16,15 @@ import nbformat
 BOOK = Path(__file__).resolve().parents[2]
 # What is no prose, in the order of looking: fenced code, formulas, code, links and pictures, headings, tables.
 NO_PROSE = re.compile(
-    r"```[\s\S]*?```|\$\$[\s\S]*?\$\$|\$[^$\n]+\$|`[^`]*`|!?\[[^\]]*\]\([^)]*\)|^#+ .*$|^\|.*$|<[^>]*>", re.M
+    r"```[\s\S]*?```|\$\$[\s\S]*?\$\$|\$(?:[^$\n]|\n(?!\s*\n))+\$|`[^`]*`|!?\[[^\]]*\]\([^)]*\)|^#+ .*$|^\|.*$|<[^>]*>",
+    re.M,
 )
+
+# What is not parted by the end of a line: words, and formulas and code with spaces in them.
+WHOLE = re.compile(r"(?:\\.|\$\$[\s\S]*?\$\$|\$[^$]+\$|`[^`]+`|\S)+")
+# What Markdown takes for a bullet, a number, a heading, a quote, a rule, a table or code where a line begins with it.
+BLOCK_MARK = re.compile(r"[-+*] |\d+[.)] |#{1,6} |>|(?:-+|=+|\*{3,}|_{3,}) *$|\||```|~~~|\$\$|</?[a-zA-Z!]")
+OTHER_BLOCK = re.compile(rf"\s*(?:{BLOCK_MARK.pattern})")
 
 
 def anchor(heading: str) -> str:
@@ -66,33 +72,52 @@ def find_first_uses(source: str, names: dict[str, str], seen: set[str]) -> list[
 
 
 def _fill(text: str) -> str:
-    """Fold lines that have become too long, with the indent of their list item."""
+    """Fold the paragraphs that have a line of more than 120 characters, with the indent of their list item.
+
+    Formulas and code stay whole, and a line begins with no mark that Markdown takes for a bullet, heading or quote.
+    """
     lines = text.split("\n")
     out: list[str] = []
-    i = 0
+    i, fence = 0, ""  # fence: what closes the code or the formula that we are in
     while i < len(lines):
         line = lines[i]
-        if len(line) <= 120 or line.startswith(("|", "#", "[Open in Colab]")):
-            out.append(line)
+        opens = re.match(r"\s*(```|~~~|\$\$)", line)
+        if opens and (fence in ("", opens.group(1)) and line.count(opens.group(1)) % 2 == 1):
+            fence = "" if fence else opens.group(1)
+        elif fence and line.rstrip().endswith(fence):
+            fence = ""
+        elif not fence and not opens and len(line) > 120 and not line.startswith(("|", "#", "[Open in Colab]")):
+            # The rest of the paragraph is folded again, so that no line stays half empty.
+            start = re.match(r"\s*(?:[-*+] |\d+[.)] |> )?", line)
+            assert start is not None
+            hanging = "> " if line.startswith("> ") else " " * len(start.group())
+            block = [line[len(start.group()) :]]
+            while (
+                i + 1 < len(lines)
+                and re.match(rf"{hanging}\S", lines[i + 1])
+                and not OTHER_BLOCK.match(lines[i + 1].removeprefix(hanging))
+            ):
+                i += 1
+                block.append(lines[i].removeprefix(hanging))
+            out += _fold(" ".join(block), start.group(), hanging)
             i += 1
             continue
-        # The rest of the paragraph is folded again, so that no line stays half empty.
-        indent = re.match(r"\s*(?:[-*] |\d+\. )?", line)
-        assert indent is not None
-        hanging = "> " if line.startswith("> ") else " " * len(indent.group())
-        block = [line]
-        while (
-            i + 1 < len(lines)
-            and re.match(rf"{hanging}\S", lines[i + 1])
-            and not re.match(r"\s*(?:[-*] |\d+\. |[|#`]|\$\$)", lines[i + 1])
-        ):
-            i += 1
-            block.append(lines[i].strip())
-        out += textwrap.wrap(
-            " ".join(block), 120, subsequent_indent=hanging, break_long_words=False, break_on_hyphens=False
-        )
+        out.append(line)
         i += 1
     return "\n".join(out)
+
+
+def _fold(paragraph: str, start: str, hanging: str) -> list[str]:
+    rows: list[list[str]] = [[]]
+    for word in WHOLE.findall(paragraph):
+        if rows[-1] and len(hanging) + len(" ".join([*rows[-1], word])) > 120:
+            first = [word]
+            while BLOCK_MARK.match(first[0] + " ") and len(rows[-1]) > 1:
+                first.insert(0, rows[-1].pop())  # a word before it begins the line
+            rows.append(first)
+        else:
+            rows[-1].append(word)
+    return [(hanging if k else start) + " ".join(row) for k, row in enumerate(rows)]
 
 
 def link_terms(notebook: nbformat.NotebookNode, names: dict[str, str]) -> list[str]:
