@@ -223,7 +223,7 @@ def fit_adam(
             loss.backward()
             if longest is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), longest)
-            with torch.device("cpu"):  # where Adam counts its steps, whatever the default device is
+            with torch.device("cpu"):  # older torch counts Adam's steps on the default device
                 optimizer.step()
             schedule.step()
             losses.append(loss.item())

@@ -129,6 +129,8 @@ def test_the_seed_decides_what_augmentation_draws(parts: int) -> None:
     torch.manual_seed(6)
     assert fit(spiking(), Changing(jitter), **settings).loss == losses
     assert fit(spiking(), Changing(jitter), **settings | {"seed": 8}).loss != losses
+    one, same, other = (Examples(Changing(jitter), CPU, seed).read(range(4), 5)[0] for seed in (1, 1, 2))
+    assert torch.equal(one, same) and not torch.equal(one, other)
     assert evaluate(spiking(), Changing(jitter), seed=1) == evaluate(spiking(), Changing(jitter), seed=1)
     assert evaluate(spiking(), Changing(jitter), seed=1) != evaluate(spiking(), Changing(jitter), seed=2)
 

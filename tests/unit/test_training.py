@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset, TensorDataset
 
-from snn_helpers import MLP, Evaluation, History, SpikingNet, evaluate, fit
+from snn_helpers import MLP, Evaluation, History, SpikingNet, evaluate, fit, training
 from snn_helpers.devices import pick_device
 from snn_helpers.long import files
 from snn_helpers.training import CheckpointError, TrainingDiverged, as_tensors, fit_adam
@@ -460,6 +460,17 @@ def test_under_autocast_evaluate_and_fit_adam_equal_loops_by_hand() -> None:
         with torch.no_grad():
             for weights in by_adam.parameters():
                 weights.mul_(-1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wanted"),
+    [(torch.bfloat16, torch.float32), (torch.float32, torch.float32), (torch.float64, torch.float64)],
+)
+def test_log_probabilities_are_float32_at_least(dtype: torch.dtype, wanted: torch.dtype) -> None:
+    model, images = MLP((16, 12, 3)).to(dtype), patterns().tensors[0].to(dtype)
+    answers = training.answer(model, images, seeded(0))
+    assert answers.dtype == wanted
+    assert torch.equal(answers, model(images).to(wanted))
 
 
 # --- Progress -------------------------------------------------------------------------------------
