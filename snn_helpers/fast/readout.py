@@ -205,7 +205,9 @@ class ReadOut(Function):
             block.data_ptr() for block in (words, *handed) if type(block) is Tensor and block.device.type == "cpu"
         )
         ctx.plan = plan
-        ctx.save_for_backward(images, words, *handed, *weights)
+        ctx.save_for_backward(images, words, *handed)
+        # Not saved there: up to torch 2.8, a parameter that is saved under hooks loses the hooks of its own gradient.
+        ctx.weights = [(weight.detach(), weight._version) for weight in weights]
         return mean
 
     @staticmethod
@@ -218,8 +220,10 @@ class ReadOut(Function):
     def _gradients(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         plan: Plan = ctx.plan
         n_steps, last = plan.n_steps, len(plan.neurons) - 1
-        images, words, *rest = ctx.saved_tensors
-        handed, weights = rest[: last + 1], rest[last + 1 :]
+        images, words, *handed = ctx.saved_tensors
+        weights = [weight for weight, _ in ctx.weights]
+        if any(weight._version != version for weight, version in ctx.weights):
+            raise RuntimeError("images or weights were changed in place between the forward and the backward pass")
         frames = Frames(images, weights[0], plan, True, words)
         at_once = frames.n_at_once
         grad = grad / (n_steps - plan.begin_eval)
@@ -279,13 +283,17 @@ def can_read_out(images: Tensor, layers: Sequence[Any]) -> bool:
     )
 
 
+GLOBAL_HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
+
+
 def _is_watched(layer: nn.Module, linear: nn.Module) -> bool:
     """Whether someone has hooked in to see what the layer is given and hands out, or has replaced a part of it."""
     return (
         type(linear) is not nn.Linear
         or linear.bias is None
         or "forward" in linear.__dict__
-        or torch.nn.modules.module._has_any_global_hook()
+        # One by one: the function that asks all of them came after torch 2.6.
+        or any(len(getattr(torch.nn.modules.module, f"_global_{kind}_hooks")) for kind in GLOBAL_HOOKS)
         or any(
             part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
             for part in (layer, linear)

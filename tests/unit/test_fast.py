@@ -216,6 +216,17 @@ def test_weights_changed_too_early_are_noticed(device: torch.device) -> None:
         answers.sum().backward()
 
 
+def test_each_weight_s_hook_is_called_once_with_its_gradient(device: torch.device) -> None:
+    net = SpikingNet(6, sizes=(9, 5, 3), threshold=0.2, generator=seeded(0)).to(device)
+    seen: dict[str, list[Tensor]] = {name: [] for name, _ in net.named_parameters()}
+    for name, weight in net.named_parameters():
+        weight.register_hook(seen[name].append)
+    F.nll_loss(net(torch.rand(4, 9, generator=seeded(1)).to(device)), torch.arange(4, device=device) % 3).backward()
+    for name, weight in net.named_parameters():
+        (gradient,) = seen[name]
+        assert torch.equal(gradient, weight.grad)
+
+
 def test_images_may_be_non_contiguous(device: torch.device) -> None:
     net = SpikingNet(6, threshold=0.3, sizes=(20, 6, 4), generator=seeded(0)).double().to(device)
     images = noise(0, 20, 7, device=device).T
