@@ -6,7 +6,9 @@ that it depends on, and passes at once while nothing of that has changed; `--fre
 
 from __future__ import annotations
 
+import ast
 import json
+import math
 import os
 import re
 import shutil
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import papermill
 import pytest
 import yaml
@@ -36,6 +39,8 @@ from notebooks import (
     read,
     working_tree,
 )
+
+from snn_helpers.parameters import in_bounds
 
 SETUP = setup_cell()
 
@@ -68,6 +73,16 @@ def test_opens_with_its_title_and_the_setup_cell(path: Path) -> None:
     assert {"setup", "hide-cell"} <= set(first.metadata.tags)
     last_line = notebook.cells[0].source.splitlines()[-1]
     assert last_line == badges(path.stem), "the first cell ends with where the notebook runs with a click"
+
+
+@each_notebook
+def test_no_line_of_code_is_wider_than_the_page(path: Path) -> None:
+    for index, cell in enumerate(code_cells(read(path))):
+        if "setup" not in cell.metadata.get("tags", []):  # folded away, and the same in each notebook
+            wide = [line for line in cell.source.splitlines() if len(line) > 84]
+            assert not wide, f"code cell {index} of {path.name} has lines of more than 84 characters:\n" + "\n".join(
+                wide
+            )
 
 
 @each_notebook
@@ -139,6 +154,86 @@ def test_chapter_has_exercises_with_folded_solutions_and_checks(path: Path) -> N
     for cell in code_cells(notebook, "solution"):
         assert "hide-cell" in cell.metadata.tags
         assert cell.metadata.get("jupyter", {}).get("source_hidden") is True
+
+
+# --- what its parameters may be --------------------------------------------------------------------
+
+
+def parameters_and_check(path: Path) -> tuple[dict[str, Any], list[ast.stmt], dict[str, tuple[Any, ...]]]:
+    """A notebook's parameters, the statements of the next cell that check them, and the bounds that these name."""
+    cells = code_cells(read(path))
+    at = next(index for index, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
+    given: dict[str, Any] = {}
+    exec(cells[at].source, given)
+    del given["__builtins__"]
+    body = ast.parse(cells[at + 1].source).body
+    assert ast.unparse(body[0]).startswith("in_bounds("), f"the cell after the parameters of {path.name} checks them"
+    last = max(k for k, part in enumerate(body) if k == 0 or "raise" in ast.unparse(part))
+    bounds: dict[str, tuple[Any, ...]] = {}
+    exec(ast.unparse(body[0]), {"in_bounds": bounds.update} | given)
+    return given, body[: last + 1], bounds
+
+
+def check_parameters(check: list[ast.stmt], given: dict[str, Any]) -> None:
+    exec(ast.unparse(ast.Module(check, [])), {"in_bounds": in_bounds, "Path": Path} | given)
+
+
+@each_notebook
+def test_each_parameter_is_checked_and_what_is_out_of_bounds_is_refused_in_words(path: Path) -> None:
+    given, check, bounds = parameters_and_check(path)
+    check_parameters(check, given)
+    source = "\n".join(cell.source for cell in code_cells(read(path)))
+    for name in given.keys() - bounds.keys():
+        by_helper = name == "device" and "pick_device(device)" in source  # it has words of its own
+        assert by_helper or any(name in ast.unparse(part) for part in check[1:]), f"{path.name} does not check {name}"
+    for name, (value, least, most, *fewest) in bounds.items():
+        whole = isinstance(least, int) and isinstance(most, int)
+        below, above = (least - 1, most + 1) if whole else (np.nextafter(least, -1), np.nextafter(most, np.inf))
+        odd: list[Any] = [below, above, "7", None, True, *([least + 0.5] if whole else [math.nan])]
+        fine: list[Any] = [least, most, np.int64(least) if whole else np.float32((least + most) / 2)]
+        if fewest:
+            rest = list(value)[: fewest[0] - 1]
+            odd = [[*rest, one] for one in odd] + [rest, least, None]
+            fine = [[*rest, one] for one in fine]
+        for one in odd:
+            with pytest.raises((TypeError, ValueError), match=rf"{name} must .*change the parameters cell"):
+                check_parameters(check, given | {name: one})
+        for one in fine:
+            in_bounds(**{name: (one, least, most, *fewest)})
+
+
+@pytest.mark.parametrize(("name", "batches"), [("03_training", 3), ("scaling_out", 6)])
+def test_there_are_enough_images_for_the_batches(name: str, batches: int) -> None:
+    given, check, _ = parameters_and_check(BOOK / f"{name}.ipynb")
+    check_parameters(check, given | {"batch_size": 20, "n_train": 20 * batches})
+    with pytest.raises(ValueError, match=r"n_train must be .* batches of 20 or more, not"):
+        check_parameters(check, given | {"batch_size": 20, "n_train": 20 * batches - 1})
+
+
+@pytest.mark.parametrize("start", ["24:00", "9", "09:60", "noon", 9, None])
+def test_a_lesson_begins_at_a_time_of_day(start: Any) -> None:
+    given, check, _ = parameters_and_check(BOOK / "instructors.ipynb")
+    with pytest.raises(ValueError, match="start must be a time of day"):
+        check_parameters(check, given | {"start": start})
+
+
+def test_a_checkpoint_is_a_file() -> None:
+    given, check, _ = parameters_and_check(BOOK / "03_training.ipynb")
+    with pytest.raises(TypeError, match="checkpoint must be the name of a file"):
+        check_parameters(check, given | {"checkpoint": None})
+    check_parameters(check, given | {"checkpoint": "run.pt"})
+
+
+@each_notebook
+def test_the_first_set_of_parameters_is_at_the_lower_bounds(path: Path) -> None:
+    """So that the bounds are run: what the check lets through must run to the end."""
+    chosen = PARAMETERS[path.stem][0]
+    given, check, _ = parameters_and_check(path)
+    bounds: dict[str, tuple[Any, ...]] = {}
+    exec(ast.unparse(check[0]), {"in_bounds": bounds.update} | given | chosen)
+    check_parameters(check, given | chosen)
+    for name, (value, least, _, *fewest) in bounds.items():
+        assert value == least or (fewest and len(value) == fewest[0] and min(value) == least), f"{path.name}: {name}"
 
 
 # --- that it runs --------------------------------------------------------------------------------
