@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import fast
-from ._check import floating, real, whole
+from ._check import floating, is_plain_linear, real, whole
 from .devices import draw_uniform
 from .encoding import flicker
 from .layers import SpikingLayer
@@ -121,6 +121,7 @@ class SpikingNet(nn.Module):
 
     def read_out(self, records: Sequence[LayerRecord]) -> Tensor:
         """The logits `[B, n_classes]`: the last layer's states, averaged from `begin_eval` on."""
+        whole("begin_eval", self.begin_eval, least=0, most=len(records[-1].states) - 1)
         return records[-1].states[self.begin_eval :].mean(dim=0)
 
     def _can_be_fast(self, images: Tensor) -> bool:
@@ -129,6 +130,8 @@ class SpikingNet(nn.Module):
         if any(
             getattr(kind, name) is not getattr(SpikingNet, name) for name in ("record", "frames", "run", "read_out")
         ):
+            return False
+        if not 0 <= self.begin_eval < self.n_steps:
             return False
         if not all(isinstance(layer, SpikingLayer) and layer.is_plain for layer in self.layers):
             return False
@@ -167,8 +170,11 @@ def plain_layers(net: nn.Module, for_what: str, any_read_out: bool = False) -> l
     for place, layer in enumerate(net.layers, start=1):
         if not (isinstance(layer, SpikingLayer) and layer.is_plain):
             raise TypeError(f"{told}; layer {place} is a {type(layer).__name__} with dynamics or settings of its own")
-        if type(layer.linear) is not nn.Linear:
-            raise TypeError(f"{told}; layer {place} has a {type(layer.linear).__name__} in place of an nn.Linear")
+        if not is_plain_linear(layer.linear):
+            raise TypeError(
+                f"{told}; layer {place} has a {type(layer.linear).__name__} in place of an nn.Linear with weights and"
+                " biases"
+            )
     return layers
 
 

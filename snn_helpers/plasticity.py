@@ -220,7 +220,9 @@ def window_law(
     slope = Neuron(decay, threshold, penalty, reset).slope_at_spike
     delays, earlier = delays_and_spikes(delays, earlier)
     return torch.tensor(
-        [decay**d * slope ** sum(e <= d for e in set(earlier)) if d >= 0 else 0.0 for d in delays], dtype=torch.float64
+        [decay**d * slope ** sum(e <= d for e in set(earlier)) if d >= 0 else 0.0 for d in delays],
+        dtype=torch.float64,
+        device="cpu",
     )
 
 

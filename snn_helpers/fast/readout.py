@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from .._check import is_plain_linear
 from ..devices import full_precision
 from ..neurons import Neuron
 from .draws import LEVELS, draw_words, steps_at_once, words_for
@@ -266,9 +267,7 @@ class ReadOut(Function):
 def watched(layer: nn.Module, linear: nn.Module) -> bool:
     """Whether someone has hooked in to see what the layer is given and hands out, or has replaced a part of it."""
     return (
-        type(linear) is not nn.Linear
-        or linear.bias is None
-        or "forward" in linear.__dict__
+        not is_plain_linear(linear)
         or torch.nn.modules.module._has_any_global_hook()
         or any(
             part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
