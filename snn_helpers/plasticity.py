@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ._check import alike, delays_and_spikes, floating, one_of, real, time_first
-from .devices import full_precision
+from .devices import full_precision, without_autocast
 from .networks import SpikingNet, plain_layers
 from .neurons import Neuron
 
@@ -240,6 +240,7 @@ class Credit(NamedTuple):
     signals: Tensor
 
 
+@without_autocast
 @torch.no_grad()
 def trace_credit(net: SpikingNet, frames: Tensor, labels: Tensor) -> list[Credit]:
     """Each layer's factors of the gradient of the mean negative log-likelihood; derived in chapter 06.
@@ -275,8 +276,7 @@ def trace_credit(net: SpikingNet, frames: Tensor, labels: Tensor) -> list[Credit
     factors = [Credit(*found[-1], signals)]
     for below in range(len(layers) - 2, -1, -1):
         above = layers[below + 1]
-        with full_precision(frames.device):
-            passed_down = input_credit(signals, found[below + 1][2], above.decay) @ above.linear.weight
+        passed_down = input_credit(signals, found[below + 1][2], above.decay) @ above.linear.weight
         signals = torch.zeros_like(found[below][1])
         signals[:-1] = passed_down[1:]  # an output reaches the next layer one step later
         signals *= found[below][1] > 0
