@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -33,9 +34,9 @@ from snn_chapters.depth import EnsembleNet, diagnose, fire_at, silence_penalty
 from snn_chapters.forward_in_time import OnlineNet
 from snn_chapters.loops import RecurrentSpikingLayer
 from snn_chapters.rhythms import listen
-from torch import nn
+from torch import Tensor, nn
 
-from snn_helpers import SpikingNet
+from snn_helpers import LayerRecord, SpikingNet
 from snn_helpers.plasticity import input_credit, trace_credit
 
 HELPERS: dict[str, Any] = {
@@ -59,6 +60,40 @@ def test_what_is_derived_for_plain_layers_refuses_others(helper: str, kind: str)
 def test_credit_refuses_another_answer(helper: str, kind: str) -> None:
     with pytest.raises(TypeError, match=f"{helper} is derived for .*EnsembleNet answers in a way of its own"):
         HELPERS[helper](OTHER_ANSWER[kind]())
+
+
+class Again(SpikingNet):
+    """Runs its layers twice."""
+
+    def run(self, frames: Tensor) -> list[LayerRecord]:
+        return super().run(torch.cat([frames, frames]))
+
+
+class AtTheEnd(SpikingNet):
+    """Reads the last state, not the mean."""
+
+    def read_out(self, records: Sequence[LayerRecord]) -> Tensor:
+        return records[-1].states[-1]
+
+
+class Softer(SpikingNet):
+    """Answers with a softer softmax."""
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        return F.log_softmax(self.logits(images, generator) / 2, dim=-1)
+
+
+@pytest.mark.parametrize(("kind", "words"), [(Again, "runs its layers"), (AtTheEnd, "reads them"), (Softer, "answers")])
+def test_plain_layers_that_are_run_or_read_otherwise_are_refused(kind: type[SpikingNet], words: str) -> None:
+    for helper in ("trace_credit", "probe", "truncated", *(("diagnose", "silence_penalty") if kind is Again else ())):
+        with pytest.raises(TypeError, match=f"{helper} is derived for .*{kind.__name__} {words} in a way of its own"):
+            HELPERS[helper](of(kind)())
+    if kind is not Again:  # what autograd says of an answer holds for any
+        net = of(kind)()
+        found = diagnose(net, some_images(), some_labels(), seed=2)
+        F.nll_loss(net(some_images(), source(2)), some_labels()).backward()
+        for layer, health in zip(net.layers, found):
+            assert health.gradient == pytest.approx(layer.linear.weight.grad.square().mean().sqrt().item(), rel=1e-3)
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -143,6 +178,8 @@ def test_fires_at_the_wanted_rate_whatever_the_kind(kind: str, how: str) -> None
     make, last = SETTABLE[kind]
     net, images = make(), some_images(200)
     fire_at(net, images, 0.1, how, seed=3, last=last)
+    for layer, before in zip(net.layers, make().layers):  # a spike leaves the same share of the charge
+        assert layer.penalty / layer.threshold == pytest.approx(before.penalty / before.threshold, rel=1e-14)
     for record in net.record(images, source(3))[: None if last else -1]:
         rate = (record.outputs > 0).double().mean().item()
         assert rate == pytest.approx(0.1, abs=0.01)
