@@ -98,6 +98,12 @@ class SpikingLayer(nn.Module):
     def neuron(self) -> Neuron:
         """The settings of the layer's neurons, checked as they are now."""
         for name in ("decay", "threshold", "penalty"):
+            value = getattr(self, name)
+            if isinstance(value, Tensor) and value.shape not in ((), (1,), (self.n_neurons,)):
+                raise ValueError(
+                    f"{name} must hold one value, or one for each of the {self.n_neurons} neurons, not the shape"
+                    f" {list(value.shape)}"
+                )
             if isinstance(self.__dict__.get(name), Tensor):
                 raise TypeError(
                     f"{name} must be a number, or an nn.Parameter or a buffer of the layer, which are saved with it and"
@@ -125,7 +131,10 @@ class SpikingLayer(nn.Module):
 
     def set_extra_state(self, state: Tensor) -> None:
         """Take over the settings that `get_extra_state` gave."""
-        kept: dict[str, Any] = json.loads(bytes(state.tolist()))
+        try:
+            kept: dict[str, Any] = json.loads(bytes(state.tolist()))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"these are not the settings of a layer, as its state_dict holds them: {state}") from error
         if set(kept) != set(self.settings):
             raise ValueError(
                 f"these weights are those of a layer with the settings {', '.join(kept)}, and cannot be those of a"

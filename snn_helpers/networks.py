@@ -117,6 +117,7 @@ class SpikingNet(nn.Module):
 
     def read_out(self, records: Sequence[LayerRecord]) -> Tensor:
         """The logits `[B, n_classes]`: the last layer's states, averaged from `begin_eval` on."""
+        whole("begin_eval", self.begin_eval, least=0, most=len(records[-1].states) - 1)
         return records[-1].states[self.begin_eval :].mean(dim=0)
 
     def _can_be_fast(self, images: Tensor) -> bool:
@@ -124,7 +125,8 @@ class SpikingNet(nn.Module):
         ways = ("record", "frames", "run", "read_out")
         own = all(getattr(getattr(self, way), "__func__", None) is getattr(SpikingNet, way) for way in ways)
         layers = [layer for layer in self.layers if isinstance(layer, SpikingLayer) and layer.is_plain]
-        return own and len(layers) == len(self.layers) and fast.can_read_out(flat(images), layers)
+        own = own and len(layers) == len(self.layers) and 0 <= self.begin_eval < self.n_steps
+        return own and fast.can_read_out(flat(images), layers)
 
     def extra_repr(self) -> str:
         """The settings that are not the layers' own, as `print` shows them."""

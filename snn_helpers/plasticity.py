@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .long.autocast import full_precision
+from .long.autocast import full_precision, without_autocast
 from .long.checks import alike, delays_and_spikes, floating, one_of, real, shown, time_first
 from .long.moved import look_in
 from .long.plain_layers import plain_layers
@@ -199,7 +199,9 @@ def window_law(
     slope = Neuron(decay, threshold, penalty, reset).slope_at_spike
     delays, earlier = delays_and_spikes(delays, earlier)
     return torch.tensor(
-        [decay**d * slope ** sum(e <= d for e in set(earlier)) if d >= 0 else 0.0 for d in delays], dtype=torch.float64
+        [decay**d * slope ** sum(e <= d for e in set(earlier)) if d >= 0 else 0.0 for d in delays],
+        dtype=torch.float64,
+        device="cpu",
     )
 
 
@@ -217,6 +219,7 @@ class Credit(NamedTuple):
     signals: Tensor
 
 
+@without_autocast
 @torch.no_grad()
 def trace_credit(net: SpikingNet, frames: Tensor, labels: Tensor) -> list[Credit]:
     """Each layer's factors of the gradient of the mean negative log-likelihood; derived in chapter 06.
@@ -247,8 +250,7 @@ def trace_credit(net: SpikingNet, frames: Tensor, labels: Tensor) -> list[Credit
     factors = [Credit(*found[-1], signals)]
     for below in range(len(layers) - 2, -1, -1):
         above = layers[below + 1]
-        with full_precision(frames.device):
-            passed_down = input_credit(signals, found[below + 1][2], above.decay) @ above.linear.weight
+        passed_down = input_credit(signals, found[below + 1][2], above.decay) @ above.linear.weight
         signals = torch.zeros_like(found[below][1])
         signals[:-1] = passed_down[1:]  # an output reaches the next layer one step later
         signals *= found[below][1] > 0

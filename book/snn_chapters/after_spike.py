@@ -13,7 +13,9 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingLayer, SpikingNet, evaluate, fit, flicker
 from snn_helpers.devices import pick_device
+from snn_helpers.long.autocast import without_autocast
 from snn_helpers.long.checks import alike, delays_and_spikes, floating, real, shown, whole
+from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import seeded
 from snn_helpers.neurons import Neuron
@@ -132,16 +134,14 @@ class AfterSpikeLayer(SpikingLayer):
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
-        self.after_decay, self.balance = real("after_decay", after_decay, least=0), balance
-        if not self.after_decay < 1:
-            raise ValueError(f"after_decay must lie between 0 and 1, 1 excluded, not {after_decay}")
-        if not 0 <= balance <= 1:
-            raise ValueError(f"balance must lie between 0 (no after-spike) and 1 (integral zero), not {balance}")
+        self.after_decay, self.balance = after_decay, balance
         self.provoked, self.detach = provoked, detach
+        self.check_after_spike()
         self.register_buffer("strength", torch.zeros(self.n_neurons))
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Run over time: `[T, B, n_inputs]` to (states, signals), each `[T, B, n_neurons]`, delayed by one step."""
+        self.check_after_spike()
         currents = self.currents(inputs)
         states, spikes = self.run(currents)
         # Delayed as the spikes are: what arrived in the step in which they were fired.
@@ -152,6 +152,15 @@ class AfterSpikeLayer(SpikingLayer):
         strength = self._balance(spikes.detach(), taken.detach()) if self.training else self.strength
         return states, spikes - strength * taken
 
+    def check_after_spike(self) -> None:
+        """Raise unless the settings of the after-spike, as they are now, describe one."""
+        self.after_decay, self.balance = real("after_decay", self.after_decay, least=0), real("balance", self.balance)
+        if not self.after_decay < 1:
+            raise ValueError(f"after_decay must lie between 0 and 1, 1 excluded, not {self.after_decay}")
+        if not 0 <= self.balance <= 1:
+            raise ValueError(f"balance must lie between 0 (no after-spike) and 1 (integral zero), not {self.balance}")
+
+    @torch.no_grad()
     def _balance(self, spikes: Tensor, taken: Tensor) -> Tensor:
         """The strengths that balance this batch, `[n_neurons]`; the running mean takes them in."""
         given = spikes.sum(dim=(0, 1))
@@ -224,19 +233,25 @@ def after_spike_layers(net: SpikingNet) -> tuple[AfterSpikeLayer, *tuple[Spiking
     ------
     TypeError : for another network, of which `trace_after_credit` and `probe` do not hold.
     """
-    if not isinstance(net, SpikingNet) or type(net.layers[0]) is not AfterSpikeLayer:
-        raise TypeError(
-            f"this needs a network whose first layer is an AfterSpikeLayer, such as AfterSpikeNet, not {net}"
-        )
+    told = "this needs an AfterSpikeNet, or another SpikingNet whose first layer is an AfterSpikeLayer"
+    if not isinstance(net, SpikingNet):
+        raise TypeError(f"{told}; {type(net).__name__} is another kind of network")
+    if type(net.layers[0]) is not AfterSpikeLayer:
+        raise TypeError(f"{told}; the first layer of this {type(net).__name__} is a {type(net.layers[0]).__name__}")
+    if any(getattr(type(net), way) is not getattr(SpikingNet, way) for way in ("run", "read_out", "forward")):
+        raise TypeError(f"{told}; {type(net).__name__} runs or reads its layers in a way of its own")
     others = [layer for layer in net.layers[1:] if isinstance(layer, SpikingLayer)]
     if len(others) + 1 != len(net.layers):
-        raise TypeError(f"this needs a network of SpikingLayers, not {net}")
+        raise TypeError(f"{told}; not all of its layers are SpikingLayers")
     return (net.layers[0], *others)
 
 
 def without_after_spikes(net: SpikingNet) -> SpikingNet:
     """A plain network with the weights and the neurons of one with after-spikes, which it shares."""
     layers = after_spike_layers(net)
+    for place, layer in enumerate(layers, start=1):
+        if not (type(layer) is AfterSpikeLayer or layer.is_plain):
+            raise TypeError(f"layer {place} is a {type(layer).__name__}, which does more than a plain SpikingLayer")
     plain = SpikingNet(net.n_steps, net.begin_eval, (layers[0].n_inputs, *(layer.n_neurons for layer in layers)))
     for twin, layer in zip(plain.layers, layers):
         twin.linear = layer.linear
@@ -245,6 +260,7 @@ def without_after_spikes(net: SpikingNet) -> SpikingNet:
     return plain
 
 
+@without_autocast
 def trace_after_credit(net: AfterSpikeNet, frames: Tensor, labels: Tensor) -> AfterCredit:
     """`trace_credit` for the first layer of a network with after-spikes, in evaluation; derived in chapter 07.
 
@@ -363,7 +379,9 @@ def after_spike_law(
     causal = 1.0 if detach else 1.0 - taken
     depression = -strength * amplitude * (late_current + 0.1 > 0)
     return torch.tensor(
-        [causal * decay**d if d >= 0 else depression * after_decay ** (-d - 1) for d in delays], dtype=torch.float64
+        [causal * decay**d if d >= 0 else depression * after_decay ** (-d - 1) for d in delays],
+        dtype=torch.float64,
+        device="cpu",
     )
 
 
@@ -432,6 +450,7 @@ def after_spike_trial(
     }
 
 
+@without_autocast
 def probe(net: AfterSpikeNet, frames: Tensor, labels: Tensor, n_delays: int) -> dict[str, Any]:
     """What makes the first layer's gradient on these examples, `[T, B, n_inputs]` and `[B]`; derived in chapter 07.
 
@@ -450,10 +469,11 @@ def probe(net: AfterSpikeNet, frames: Tensor, labels: Tensor, n_delays: int) -> 
             "integral": (first(frames)[1].sum() / given).item() if given > 0 else 1.0,
         }
         if not first.strength.any():
-            horizon = _tau(first.decay)
-            for name, credit in zip(("", "output_"), trace_credit(without_after_spikes(net), frames, labels)):
+            plain = without_after_spikes(net)
+            layers = plain_layers(plain, "probe")
+            for name, layer, credit in zip(("", "output_"), layers, trace_credit(plain, frames, labels)):
                 for kind, amounts in (("counts", False), ("amounts", True)):
-                    shares = coincidence_shares(credit, first.decay, horizon, amounts)
+                    shares = coincidence_shares(credit, layer.decay, _tau(layer.decay), amounts)
                     row[name + kind] = _rounded(shares.flatten())
         row["window"] = two_sided_window(found, first.decay, first.after_decay, n_delays)
     return row

@@ -9,13 +9,14 @@ from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from snn_helpers import MLP, LayerRecord, SpikingLayer, SpikingNet, evaluate, flicker
 from snn_helpers.data import noisy
 from snn_helpers.devices import pick_device
-from snn_helpers.long.checks import delays_and_spikes, flat, real
+from snn_helpers.long.autocast import without_autocast
+from snn_helpers.long.checks import delays_and_spikes, flat, is_plain_linear, real
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
 from snn_helpers.neurons import Neuron
@@ -329,7 +330,7 @@ def _exportable(net: BinarySpikingNet) -> list[SpikingLayer]:
     for place, layer in enumerate(layers, start=1):
         binary = type(layer) is BinarySpikingLayer and layer is not last
         reads_out = layer is last and type(layer) is SpikingLayer and layer.is_plain and layer.threshold == OUT_OF_REACH
-        if not (binary or reads_out) or type(layer.linear) is not nn.Linear or layer.linear.bias is None:
+        if not (binary or reads_out) or not is_plain_linear(layer.linear):
             raise TypeError(
                 f"{told}: hidden layers of binary spikes with weights and biases, and a last layer that never fires;"
                 f" layer {place} is {layer!r}"
@@ -465,6 +466,7 @@ def make_network(network: str, seed: int, **settings: Any) -> BinarySpikingNet |
     raise ValueError(f"network must be one of {', '.join(map(repr, NETWORKS))}, not {network!r}")
 
 
+@without_autocast
 @torch.no_grad()
 def accuracy_with_drops(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset, level: float, seed: int) -> float:
     """Accuracy if each message of the hidden layer, a spike or an activation, is lost with a probability `level`."""
@@ -487,6 +489,7 @@ def evidence(net: BinarySpikingNet, hidden: Tensor) -> Tensor:
     return states.cumsum(dim=0) / (net.n_steps - net.begin_eval)
 
 
+@without_autocast
 @torch.no_grad()
 def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset, seed: int) -> dict[str, Any]:
     """What a network sends and does for an image, and how soon it could answer; derived in chapter 09.
@@ -503,7 +506,7 @@ def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset,
     if isinstance(model, BrightMLP):
         return found | {"messages": float((model.hidden(images) > 0).double().sum() / len(images))}
     generator = seeded(seed)
-    sent, leads, right, alive = [], [], [], torch.zeros(1)
+    sent, leads, right, alive = [], [], [], torch.zeros(1, device=images.device)
     for batch, truth in zip(images.split(1000), labels.split(1000)):
         hidden = model.record(batch, generator)[0].outputs
         speaking = evidence(model, hidden)

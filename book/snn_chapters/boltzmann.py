@@ -19,6 +19,7 @@ from torch.utils.data import TensorDataset
 from snn_helpers.data import draw_subset
 from snn_helpers.devices import pick_device
 from snn_helpers.fast.draws import uniform_masks
+from snn_helpers.long.autocast import without_autocast
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.records import load_results
 from snn_helpers.training import as_tensors
@@ -124,7 +125,8 @@ def all_states(n: int) -> Tensor:
     """Every state of n neurons, `[2**n, n]` float64; row `s` holds the binary digits of s, the lowest first."""
     if not 1 <= n <= MOST_ENUMERATED:
         raise ValueError(f"n must lie between 1 and {MOST_ENUMERATED}, as there are 2**n states, not {n}")
-    return ((torch.arange(2**n)[:, None] >> torch.arange(n)) & 1).double()
+    states, digits = torch.arange(2**n, device="cpu"), torch.arange(n, device="cpu")
+    return ((states[:, None] >> digits) & 1).double()
 
 
 def distribution(machine: Machine) -> tuple[list[Tensor], Tensor]:
@@ -138,6 +140,7 @@ def distribution(machine: Machine) -> tuple[list[Tensor], Tensor]:
     return layers, torch.softmax(-energy(machine, layers), dim=0)
 
 
+@without_autocast
 def exact_gradient(machine: Machine, data: Tensor) -> Machine:
     """The gradient of the mean log-likelihood of `data` `[B, n_visible]`, of 0 and 1, by enumeration.
 
@@ -179,6 +182,7 @@ def visible_given(machine: Machine, hidden: Tensor) -> Tensor:
     return torch.sigmoid(hidden @ machine.weights[0] + machine.biases[0])
 
 
+@without_autocast
 def cd_gradient(
     machine: Machine,
     data: Tensor,
@@ -229,6 +233,7 @@ def at_rest(machine: Machine, n_batch: int) -> Activity:
     return Activity(zeros, zeros)
 
 
+@without_autocast
 def half_cycle(
     machine: Machine,
     activity: Activity,

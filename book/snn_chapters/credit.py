@@ -17,6 +17,7 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, flicker
 from snn_helpers.devices import pick_device
+from snn_helpers.long.autocast import without_autocast
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -124,11 +125,13 @@ def answer(net: SpikingNet, frames: Tensor) -> Tensor:
     return F.log_softmax(net.read_out(net.run(frames)), dim=-1)
 
 
+@without_autocast
 @torch.no_grad()
 def probe(
     net: SpikingNet, frames: Tensor, labels: Tensor, generator: torch.Generator, n_delays: int = 0
 ) -> dict[str, Any]:
     """What a gradient step on these examples would be made of; `n_delays` 0 leaves the windows out."""
+    decays = [layer.decay for layer in plain_layers(net, "probe")]
     log_probs = answer(net, frames)
     factors = trace_credit(net, frames, labels)
     # Each example's partner in the controls: one with another label, as long as no label has half of them.
@@ -136,23 +139,22 @@ def probe(
     others = torch.empty_like(by_label)
     others[by_label] = by_label.roll(len(labels) // 2)
     wrong = trace_credit(net, frames, labels[others])
-    decay = plain_layers(net, "probe")[0].decay
     row: dict[str, Any] = {
         "accuracy": (log_probs.argmax(dim=1) == labels).float().mean().item(),
         "loss": F.nll_loss(log_probs, labels).item(),
         "rates": [(layer.outputs > 0).float().mean().item() for layer in factors],
         "raised": [((f.signals < 0).sum() / (f.signals != 0).sum().clamp(min=1)).item() for f in factors],
-        "truncated": truncated(net, factors, decay, generator),
-        "cosines": [cosines(f, w.signals, decay, others, generator) for f, w in zip(factors, wrong)],
+        "truncated": truncated(net, factors, decays[0], generator),
+        "cosines": [cosines(f, w.signals, decay, others, generator) for f, w, decay in zip(factors, wrong, decays)],
     }
     right = log_probs.argmax(dim=1) == labels
     row["by_answer"] = {
-        name: hebbian_share(factors[0], chosen, decay)
+        name: hebbian_share(factors[0], chosen, decays[0])
         for name, chosen in (("right", right), ("wrong", ~right))
         if chosen.sum() >= 5
     }
     if n_delays:
-        row["windows"] = [windows(layer, decay, n_delays, others, generator) for layer in factors]
+        row["windows"] = [windows(f, decay, n_delays, others, generator) for f, decay in zip(factors, decays)]
     rounded: dict[str, Any] = _rounded(row)
     return rounded
 

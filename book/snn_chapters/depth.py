@@ -21,7 +21,8 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import LayerRecord, SpikingLayer, SpikingNet, evaluate, fit
 from snn_helpers.devices import pick_device
-from snn_helpers.long.checks import whole
+from snn_helpers.long.autocast import without_autocast
+from snn_helpers.long.checks import is_plain_linear, one_of, real, whole
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -75,22 +76,26 @@ class EnsembleNet(SpikingNet):
         **settings: Any,
     ) -> None:
         per_label = whole("per_label", per_label)
-        for name, value, allowed in (
-            ("readout", readout, READOUTS),
-            ("reading", reading, READINGS),
-            ("share", share, SHARINGS),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
-        if share != "none" and readout != "spikes":
-            raise ValueError("share needs readout='spikes': a state receives its gradient anyway")
-        if not (push >= 0 and math.isfinite(push)):
-            raise ValueError(f"push must be a finite number of 0 or more, not {push}")
-        if not 0 < wanted_rate < 1:
-            raise ValueError(f"wanted_rate must lie between 0 and 1 spikes a step, not {wanted_rate}")
         super().__init__(n_steps, begin_eval, (*sizes[:-1], sizes[-1] * per_label), **settings)
         self.per_label, self.readout, self.reading, self.share = per_label, readout, reading, share
         self.push, self.wanted_rate = push, wanted_rate
+        self.check_ensembles()
+
+    def check_ensembles(self) -> None:
+        """Raise unless the network's own settings, as they are now, say how its ensembles are read."""
+        one_of("readout", self.readout, READOUTS)
+        one_of("reading", self.reading, READINGS)
+        one_of("share", self.share, SHARINGS)
+        if self.share != "none" and self.readout != "spikes":
+            raise ValueError("share needs readout='spikes': a state receives its gradient anyway")
+        self.push, self.wanted_rate = real("push", self.push, least=0), real("wanted_rate", self.wanted_rate)
+        if not 0 < self.wanted_rate < 1:
+            raise ValueError(f"wanted_rate must lie between 0 and 1 spikes a step, not {self.wanted_rate}")
+        last = self.layers[-1]
+        if isinstance(last, SpikingLayer) and last.n_neurons % whole("per_label", self.per_label):
+            raise ValueError(
+                f"per_label must divide the {last.n_neurons} neurons of the last layer, not {self.per_label}"
+            )
 
     def members(self, last: LayerRecord) -> Tensor:
         """What each member says: `[B, per_label, n_labels]`, from the record of the last layer."""
@@ -110,6 +115,7 @@ class EnsembleNet(SpikingNet):
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Log-probabilities `[B, n_labels]`; `generator` is where the flicker comes from."""
+        self.check_ensembles()
         pushed = self.training and self.push > 0
         if self.readout == "states" and self.per_label == 1 and not pushed:
             return super().forward(images, generator)
@@ -173,6 +179,7 @@ def silence_penalty(net: SpikingNet, records: Sequence[LayerRecord], wanted_rate
     return torch.cat(parts).mean()
 
 
+@without_autocast
 @torch.no_grad()
 def fire_at(
     net: SpikingNet,
@@ -200,7 +207,7 @@ def fire_at(
         raise ValueError(f"rate must lie between 0 and 0.5 spikes a step, not {rate}")
     if how not in ("thresholds", "weights"):
         raise ValueError(f"how must be 'thresholds' or 'weights', not {how!r}")
-    layers = _feedforward_layers(net, last)
+    layers = _feedforward_layers(net, last, how)
     device = next(net.parameters()).device
     frames = net.frames(images.to(device), seeded(seed))
     for layer in layers:
@@ -212,7 +219,7 @@ def fire_at(
     return net
 
 
-def _feedforward_layers(net: SpikingNet, last: bool) -> list[SpikingLayer]:
+def _feedforward_layers(net: SpikingNet, last: bool, how: str) -> list[SpikingLayer]:
     """The layers that `fire_at` sets: of any neurons, as long as these hear nothing but `linear` of the layer below."""
     told = "fire_at sets the layers of a SpikingNet that hear nothing but the layer below"
     if not isinstance(net, SpikingNet):
@@ -229,6 +236,11 @@ def _feedforward_layers(net: SpikingNet, last: bool) -> list[SpikingLayer]:
             raise TypeError(f"{told}; layer {place} is a {type(layer).__name__}, which does more")
         if isinstance(layer.threshold, Tensor) or isinstance(layer.penalty, Tensor):
             raise TypeError(f"{told}; layer {place} learns its threshold or penalty")
+        if how == "weights" and not is_plain_linear(layer.linear):
+            raise TypeError(
+                f"how='weights' sets the weights and biases of an nn.Linear; layer {place} has a"
+                f" {type(layer.linear).__name__} in its place"
+            )
         layers.append(layer)
     return layers
 
@@ -329,6 +341,7 @@ class LayerHealth:
         return self.reached.to(torch.float32).mean().item()
 
 
+@without_autocast
 def diagnose(net: SpikingNet, images: Tensor, labels: Tensor, seed: int = 0) -> list[LayerHealth]:
     """Show the images to the network and look at each layer, the first one first; derived in chapter 08.
 
@@ -344,8 +357,8 @@ def diagnose(net: SpikingNet, images: Tensor, labels: Tensor, seed: int = 0) -> 
         records = net.record(images, seeded(seed))
     with torch.enable_grad():
         loss = F.nll_loss(net(images, generator=seeded(seed)), labels)
-        of_weights = torch.autograd.grad(loss, [layer.linear.weight for layer in layers], retain_graph=True)
-        of_biases = torch.autograd.grad(loss, [layer.linear.bias for layer in layers])
+        parameters = [part for layer in layers for part in (layer.linear.weight, layer.linear.bias)]
+        gradients = torch.autograd.grad(loss, parameters)
     net.train(was_training)
     return [
         LayerHealth(
@@ -354,7 +367,7 @@ def diagnose(net: SpikingNet, images: Tensor, labels: Tensor, seed: int = 0) -> 
             reached=(of_bias != 0).cpu(),
             gradient=of_weight.square().mean().sqrt().item(),
         )
-        for layer, record, of_weight, of_bias in zip(layers, records, of_weights, of_biases)
+        for layer, record, of_weight, of_bias in zip(layers, records, gradients[::2], gradients[1::2])
     ]
 
 

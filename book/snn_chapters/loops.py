@@ -63,11 +63,11 @@ class RecurrentSpikingLayer(SpikingLayer):
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Run over time: `[T, B, n_inputs]` to `(states, outputs)`, each `[T, B, n_neurons]`."""
-        currents = self.currents(inputs)
+        currents, delay = self.currents(inputs), whole("delay", self.delay)
         silence = torch.zeros_like(currents[0])
         states, outputs = [silence], [silence]  # what is handed out: step t's stands at t + 1
         for t in range(len(inputs) - 1):
-            back = outputs[t + 1 - self.delay] if t >= self.delay else silence
+            back = outputs[t + 1 - delay] if t >= delay else silence
             heard = self.recurrent(back.detach() if self.cut else back).to(currents.dtype)
             output, state = self.step(currents[t] + heard, states[t])
             states.append(state)

@@ -11,6 +11,7 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, evaluate, fit, flicker
 from snn_helpers.devices import pick_device
+from snn_helpers.long.autocast import without_autocast
 from snn_helpers.long.checks import flat, whole
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -158,6 +159,7 @@ def rhythm_trial(
     }
 
 
+@without_autocast
 @torch.no_grad()
 def listen(
     net: SpikingNet, images: Tensor, n_images: int, n_listened: int, n_shuffles: int, seed: int
@@ -173,6 +175,8 @@ def listen(
     `shared_peak` are the mean and the largest ratio, over all ten, of neurons of one showing; `apart_mean` and
     `apart_peak` the same for populations put together from all ten, where nine in ten pairs share no flicker.
     """
+    if not isinstance(net, SpikingNet) or type(net).frames is not SpikingNet.frames:
+        raise TypeError(f"listen shows flickering images to a SpikingNet; {type(net).__name__} is shown something else")
     burn_in, generator = 128, seeded(seed)
     pixels = flat(images[:n_images])
     showings = [net.run(flicker(pixels, burn_in + n_listened, generator)) for _ in range(N_SHOWINGS)]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ..long.autocast import full_precision
+from ..long.checks import is_plain_linear
 from ..neurons import Neuron
 from .draws import LEVELS, draw_words, steps_at_once, words_for
 from .scan import Scratch, backward_step, can_scan, forward_step, refuse_second_derivatives
@@ -289,9 +290,7 @@ GLOBAL_HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
 def _is_watched(layer: nn.Module, linear: nn.Module) -> bool:
     """Whether someone has hooked in to see what the layer is given and hands out, or has replaced a part of it."""
     return (
-        type(linear) is not nn.Linear
-        or linear.bias is None
-        or "forward" in linear.__dict__
+        not is_plain_linear(linear)
         # One by one: the function that asks all of them came after torch 2.6.
         or any(len(getattr(torch.nn.modules.module, f"_global_{kind}_hooks")) for kind in GLOBAL_HOOKS)
         or any(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 
 
 def answer(model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -24,3 +29,16 @@ def full_precision(device: torch.device) -> AbstractContextManager[Any]:
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
+
+
+def without_autocast(function: Callable[Given, Found]) -> Callable[Given, Found]:
+    """A function that measures, whose answers `torch.autocast` does not change."""
+
+    @wraps(function)
+    def measured(*args: Given.args, **settings: Given.kwargs) -> Found:
+        with ExitStack() as contexts:
+            for kind in ("cpu", "cuda"):
+                contexts.enter_context(full_precision(torch.device(kind)))
+            return function(*args, **settings)
+
+    return measured

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any, SupportsFloat, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def whole(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
@@ -87,6 +87,12 @@ def alike(**tensors: Tensor) -> None:
             raise TypeError(f"{both} have one dtype: {first_name} has {first.dtype}, {name} {tensor.dtype}")
         if tensor.device != first.device:
             raise ValueError(f"{both} be on one device: {first_name} is on {first.device}, {name} on {tensor.device}")
+
+
+def is_plain_linear(module: nn.Module) -> bool:
+    """Whether this is an `nn.Linear` whose parameters are its weights and its biases, and nothing else."""
+    own = [name for name, _ in module.named_parameters()] == ["weight", "bias"]
+    return own and type(module) is nn.Linear and "forward" not in vars(module)
 
 
 def delays_and_spikes(delays: Sequence[int], earlier: Sequence[int] = ()) -> tuple[list[int], list[int]]:

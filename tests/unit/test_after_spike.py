@@ -424,7 +424,7 @@ def test_late_weights_stop_where_the_recording_ends() -> None:
 
 def test_trace_after_credit_refuses_what_does_not_fit() -> None:
     net = AfterSpikeNet(4, 2, sizes=(3, 2, 2))
-    with pytest.raises(TypeError, match=r"first layer is an AfterSpikeLayer, .*not SpikingNet"):
+    with pytest.raises(TypeError, match="the first layer of this SpikingNet is a SpikingLayer"):
         trace_after_credit(SpikingNet(4, sizes=(3, 2, 2)), torch.rand(4, 1, 3), torch.tensor([0]))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"more than begin_eval \(2\), not 2"):
         trace_after_credit(net, torch.rand(2, 1, 3), torch.tensor([0]))

@@ -612,6 +612,10 @@ def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
             torch.testing.assert_close(spied.read[0]["features"], bright(numbers_of(seen)))
             torch.testing.assert_close(spied.read[0]["test_features"], bright(wanted), rtol=1e-4, atol=1e-5)
             continue
+        every, top = (call["features"].shape[1] for call in spied.read[:2])
+        assert (every, top) == ((4, 2) if settings["arm"] in STACKS else (4, 4))
+        for kind in ("features", "test_features"):
+            assert torch.equal(spied.read[1][kind], spied.read[0][kind][:, -top:]), "the top layer is the last one"
         epochs = {"random": 0}.get(settings["arm"], settings.get("epochs", 2))
         assert len(spied.taught) == 2 * epochs  # 2 batches an epoch
         for call in spied.taught:
