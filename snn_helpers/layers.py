@@ -90,9 +90,11 @@ class SpikingLayer(nn.Module):
         weight = getattr(self.linear, "weight", None)  # what stands in for the linear map may have none
         if isinstance(weight, Tensor) and inputs.dtype != weight.dtype:
             raise TypeError(f"inputs must have the dtype of the layer's weights, {weight.dtype}, not {inputs.dtype}")
+        # Of an input that is steady, one tensor for all steps, one product serves all steps.
+        steady = len(inputs) > 1 and inputs.stride(0) == 0 and type(self.linear) is nn.Linear
         # Under autocast a product may come in half precision; sums over time stay in the inputs' own.
-        currents: Tensor = self.linear(inputs).to(inputs.dtype)
-        return currents
+        currents: Tensor = self.linear(inputs[:1] if steady else inputs).to(inputs.dtype)
+        return currents.expand(len(inputs), -1, -1) if steady else currents
 
     @property
     def neuron(self) -> Neuron:

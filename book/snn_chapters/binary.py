@@ -219,12 +219,8 @@ class BinarySpikingNet(SpikingNet):
 
     def run(self, frames: Tensor) -> list[LayerRecord]:
         """Run the layers, one after another; each starts when the one below can first have fired."""
-        first, *others = cast(list[SpikingLayer], list(self.layers))
-        if frames.stride(0) == 0:  # the image is steady, and one product serves all steps
-            currents = first.currents(frames[:1]).expand(len(frames), -1, -1)
-        else:
-            currents = first.currents(frames)
-        records = [LayerRecord(*first.run(currents))]
+        first, *others = self.layers
+        records = [LayerRecord(*first(frames))]
         for index, layer in enumerate(others, start=1):
             parts = layer(records[-1].outputs[index:])
             records.append(LayerRecord(*(F.pad(part, (0, 0, 0, 0, index, 0)) for part in parts)))
