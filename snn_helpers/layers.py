@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import fast
 from .long.checks import time_first, whole
+from .long.plain import plain
 from .long.seeds import draw_uniform
 from .neurons import Neuron
 
@@ -65,6 +66,7 @@ class SpikingLayer(nn.Module):
 
     def run(self, currents: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, from the currents `[T, B, n_neurons]` on."""
+        time_first("currents", currents)
         neuron = self.neuron
         if self.steps_plainly and fast.can_scan(currents, neuron):
             return fast.scan(currents, neuron)  # the same numbers, sooner: the page `performance` derives how
@@ -121,8 +123,8 @@ class SpikingLayer(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The settings, as the bytes of a JSON text: `state_dict` keeps them beside the weights."""
-        kept = {name: getattr(self, name) for name in self.settings}
-        kept = {name: None if isinstance(value, Tensor) else value for name, value in kept.items()}
+        given = {name: getattr(self, name) for name in self.settings}
+        kept = {name: None if isinstance(value, Tensor) else plain(value) for name, value in given.items()}
         return torch.tensor(list(json.dumps(kept).encode()), dtype=torch.uint8, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:

@@ -613,3 +613,10 @@ def small_net(place: int, spiking_input: bool) -> BinarySpikingNet:
     net = BinarySpikingNet(8, sizes=(6, 5, 3), generator=generator, spiking_input=spiking_input)
     net.layers[place] = Loop(net.layers[place].n_inputs, net.layers[place].n_neurons, generator=generator)
     return net
+
+
+def test_switches_of_binary_neurons_are_true_or_false() -> None:
+    layer = binary.BinarySpikingLayer(4, 3)
+    layer.detach = "no"  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="detach must be True or False, not str"):
+        layer(torch.rand(5, 2, 4))
