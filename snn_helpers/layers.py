@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from . import fast
 from .long.checks import time_first, whole
+from .long.plain import plain
 from .long.seeds import draw_uniform
 from .neurons import Neuron
 
@@ -65,6 +66,7 @@ class SpikingLayer(nn.Module):
 
     def run(self, currents: Tensor) -> tuple[Tensor, Tensor]:
         """As `forward`, from the currents `[T, B, n_neurons]` on."""
+        time_first("currents", currents)
         neuron = self.neuron
         if self.steps_plainly and fast.can_scan(currents, neuron):
             return fast.scan(currents, neuron)  # the same numbers, sooner: the page `performance` derives how
@@ -90,9 +92,11 @@ class SpikingLayer(nn.Module):
         weight = getattr(self.linear, "weight", None)  # what stands in for the linear map may have none
         if isinstance(weight, Tensor) and inputs.dtype != weight.dtype:
             raise TypeError(f"inputs must have the dtype of the layer's weights, {weight.dtype}, not {inputs.dtype}")
+        # Of an input that is steady, one tensor for all steps, one product serves all steps.
+        steady = len(inputs) > 1 and inputs.stride(0) == 0 and type(self.linear) is nn.Linear
         # Under autocast a product may come in half precision; sums over time stay in the inputs' own.
-        currents: Tensor = self.linear(inputs).to(inputs.dtype)
-        return currents
+        currents: Tensor = self.linear(inputs[:1] if steady else inputs).to(inputs.dtype)
+        return currents.expand(len(inputs), -1, -1) if steady else currents
 
     @property
     def neuron(self) -> Neuron:
@@ -125,8 +129,8 @@ class SpikingLayer(nn.Module):
 
     def get_extra_state(self) -> Tensor:
         """The settings, as the bytes of a JSON text: `state_dict` keeps them beside the weights."""
-        kept = {name: getattr(self, name) for name in self.settings}
-        kept = {name: None if isinstance(value, Tensor) else value for name, value in kept.items()}
+        given = {name: getattr(self, name) for name in self.settings}
+        kept = {name: None if isinstance(value, Tensor) else plain(value) for name, value in given.items()}
         return torch.tensor(list(json.dumps(kept).encode()), dtype=torch.uint8, device="cpu")
 
     def set_extra_state(self, state: Tensor) -> None:

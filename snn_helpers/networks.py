@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from . import fast
 from .encoding import flicker
 from .layers import SpikingLayer
-from .long.checks import flat, layer_sizes, real, whole
+from .long.checks import both, counted, flag, flat, layer_sizes, real, whole
 from .long.seeds import draw_uniform
 from .neurons import Neuron
 
@@ -64,13 +64,14 @@ class SpikingNet(nn.Module):
         shared_flicker: bool = False,
     ) -> None:
         super().__init__()
-        self.n_steps = whole("n_steps", n_steps)
-        self.begin_eval = whole("begin_eval", begin_eval, least=0, most=self.n_steps - 1)
+        self.n_steps, self.begin_eval = n_steps, begin_eval
+        self.n_steps, self.begin_eval = self.showing
         if (mixed_precision or shared_flicker) and type(self) is not SpikingNet:
             raise ValueError(
                 f"mixed_precision and shared_flicker are for SpikingNet itself, not for {type(self).__name__}"
             )
-        self.mixed_precision, self.shared_flicker = mixed_precision, shared_flicker
+        self.mixed_precision = flag("mixed_precision", mixed_precision)
+        self.shared_flicker = flag("shared_flicker", shared_flicker)
         sizes, neuron = layer_sizes(sizes), Neuron(decay, threshold, penalty, reset)
         self.layers = nn.ModuleList(
             self.make_layer(n_inputs, n_neurons, neuron, generator, is_last=place == len(sizes) - 2)
@@ -85,6 +86,12 @@ class SpikingNet(nn.Module):
             n_inputs, n_neurons, neuron.decay, neuron.threshold, neuron.penalty, neuron.reset, generator
         )
 
+    @property
+    def showing(self) -> tuple[int, int]:
+        """For how many steps an image is shown, and the first one that counts, checked as they are now."""
+        n_steps = whole("n_steps", self.n_steps)
+        return n_steps, whole("begin_eval", self.begin_eval, least=0, most=n_steps - 1)
+
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Log-probabilities `[B, n_classes]`; `generator` is where the flicker comes from."""
         return F.log_softmax(self.logits(images, generator), dim=-1)
@@ -92,8 +99,9 @@ class SpikingNet(nn.Module):
     def logits(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """What `forward` takes the softmax of, `[B, n_classes]`."""
         if self._can_be_fast(images):  # the same numbers, sooner: the page `performance` derives how
-            showing = self.n_steps, self.begin_eval, generator, self.shared_flicker, self.mixed_precision
-            return fast.read_out(self, flat(images), *showing)
+            return fast.read_out(
+                self, flat(images), *self.showing, generator, self.shared_flicker, self.mixed_precision
+            )
         return self.read_out(self.record(images, generator))
 
     def record(self, images: Tensor, generator: torch.Generator | None = None) -> list[LayerRecord]:
@@ -111,19 +119,24 @@ class SpikingNet(nn.Module):
         """Run the layers, one after another, over frames `[T, B, n_inputs]` of any number of steps."""
         records = []
         for layer in self.layers:
-            records.append(LayerRecord(*layer(frames)))
+            records.append(LayerRecord(*both(layer(frames), layer)))
             frames = records[-1].outputs
         return records
 
     def read_out(self, records: Sequence[LayerRecord]) -> Tensor:
         """The logits `[B, n_classes]`: the last layer's states, averaged from `begin_eval` on."""
-        whole("begin_eval", self.begin_eval, least=0, most=len(records[-1].states) - 1)
-        return records[-1].states[self.begin_eval :].mean(dim=0)
+        return counted(records[-1].states, self.begin_eval).mean(dim=0)
+
+    @property
+    def reads_states(self) -> bool:
+        """Whether the logits are the last layer's mean states, and nothing else."""
+        return getattr(self.read_out, "__func__", None) is SpikingNet.read_out
 
     def _can_be_fast(self, images: Tensor) -> bool:
         """Whether this class's own way over its own kind of layers is asked for, and nobody looks in."""
-        ways = ("record", "frames", "run", "read_out")
+        ways = ("record", "frames", "run")
         own = all(getattr(getattr(self, way), "__func__", None) is getattr(SpikingNet, way) for way in ways)
+        own = own and self.reads_states
         layers = [layer for layer in self.layers if isinstance(layer, SpikingLayer) and layer.is_plain]
         own = own and len(layers) == len(self.layers) and 0 <= self.begin_eval < self.n_steps
         return own and fast.can_read_out(flat(images), layers)
@@ -161,7 +174,7 @@ class MLP(nn.Module):
     ) -> None:
         super().__init__()
         sizes = layer_sizes(sizes)
-        self.flickering, self.dropout = flickering, real("dropout", dropout, least=0)
+        self.flickering, self.dropout = flag("flickering", flickering), real("dropout", dropout, least=0)
         if not self.dropout < 1:
             raise ValueError(f"dropout must lie between 0 and 1, 1 excluded, not {dropout}")
         linears = [nn.Linear(n_in, n_out) for n_in, n_out in zip(sizes, sizes[1:])]

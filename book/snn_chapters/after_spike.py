@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from snn_helpers import SpikingLayer, SpikingNet, evaluate, fit, flicker
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import without_autocast
-from snn_helpers.long.checks import alike, delays_and_spikes, floating, real, shown, whole
+from snn_helpers.long.checks import alike, delays_and_spikes, flag, floating, real, shown, whole
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -134,31 +134,32 @@ class AfterSpikeLayer(SpikingLayer):
         **settings: Any,
     ) -> None:
         super().__init__(*args, **settings)
-        self.after_decay, self.balance = after_decay, balance
-        self.provoked, self.detach = provoked, detach
-        self.check_after_spike()
+        self.after_decay, self.balance, self.provoked, self.detach = after_decay, balance, provoked, detach
+        self.after_decay, self.balance, self.provoked, self.detach = self.after
         self.register_buffer("strength", torch.zeros(self.n_neurons))
+
+    @property
+    def after(self) -> tuple[float, float, bool, bool]:
+        """The settings of the after-spike, checked as they are now: decay, balance, provoked, detach."""
+        decay, balance = real("after_decay", self.after_decay, least=0), real("balance", self.balance)
+        if not decay < 1:
+            raise ValueError(f"after_decay must lie between 0 and 1, 1 excluded, not {decay}")
+        if not 0 <= balance <= 1:
+            raise ValueError(f"balance must lie between 0 (no after-spike) and 1 (integral zero), not {balance}")
+        return decay, balance, flag("provoked", self.provoked), flag("detach", self.detach)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Run over time: `[T, B, n_inputs]` to (states, signals), each `[T, B, n_neurons]`, delayed by one step."""
-        self.check_after_spike()
+        after_decay, _, provoked, detach = self.after
         currents = self.currents(inputs)
         states, spikes = self.run(currents)
         # Delayed as the spikes are: what arrived in the step in which they were fired.
         arrived = torch.cat([torch.zeros_like(currents[:1]), currents[:-1]])
-        if not self.provoked:
+        if not provoked:
             arrived = torch.ones_like(currents)
-        taken = spikes - after_spike(spikes, arrived, self.after_decay, 1.0, self.detach)
+        taken = spikes - after_spike(spikes, arrived, after_decay, 1.0, detach)
         strength = self._balance(spikes.detach(), taken.detach()) if self.training else self.strength
         return states, spikes - strength * taken
-
-    def check_after_spike(self) -> None:
-        """Raise unless the settings of the after-spike, as they are now, describe one."""
-        self.after_decay, self.balance = real("after_decay", self.after_decay, least=0), real("balance", self.balance)
-        if not self.after_decay < 1:
-            raise ValueError(f"after_decay must lie between 0 and 1, 1 excluded, not {self.after_decay}")
-        if not 0 <= self.balance <= 1:
-            raise ValueError(f"balance must lie between 0 (no after-spike) and 1 (integral zero), not {self.balance}")
 
     @torch.no_grad()
     def _balance(self, spikes: Tensor, taken: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from snn_helpers import MLP, LayerRecord, SpikingLayer, SpikingNet, evaluate, fl
 from snn_helpers.data import noisy
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import without_autocast
-from snn_helpers.long.checks import delays_and_spikes, flat, is_plain_linear, real
+from snn_helpers.long.checks import alike, both, delays_and_spikes, flag, flat, floating, is_plain_linear, one_of, real
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
 from snn_helpers.neurons import Neuron
@@ -60,10 +60,8 @@ def surrogate_slope(distance: Tensor, shape: str = "fast sigmoid", slope: float 
     return SHAPES[shape](slope * distance)
 
 
-def _check_surrogate(shape: str, slope: float) -> None:
-    if shape not in SHAPES:
-        raise ValueError(f"shape must be one of {', '.join(map(repr, SHAPES))}, not {shape!r}")
-    real("slope", slope, above=0)
+def _check_surrogate(shape: str, slope: float) -> tuple[str, float]:
+    return one_of("shape", shape, tuple(SHAPES)), real("slope", slope, above=0)
 
 
 class _Spike(torch.autograd.Function):
@@ -114,8 +112,9 @@ def binary_step(
     ------
     TypeError, ValueError : for settings that do not fit.
     """
-    _check_surrogate(shape, slope)
-    return _step(current, state, Neuron(decay, threshold, penalty, reset), shape, slope, detach)
+    neuron = Neuron(decay, threshold, penalty, reset)
+    alike(current=floating("current", current), state=floating("state", state))
+    return _step(current, state, neuron, *_check_surrogate(shape, slope), flag("detach", detach))
 
 
 def _step(
@@ -146,13 +145,16 @@ class BinarySpikingLayer(SpikingLayer):
         self, *args: Any, shape: str = "fast sigmoid", slope: float = 10.0, detach: bool = True, **settings: Any
     ) -> None:
         super().__init__(*args, **settings)
-        _check_surrogate(shape, slope)
         self.shape, self.slope, self.detach = shape, slope, detach
+        self.shape, self.slope, self.detach = self._surrogate()
+
+    def _surrogate(self) -> tuple[str, float, bool]:
+        """The settings of the surrogate, checked as they are now."""
+        return (*_check_surrogate(self.shape, self.slope), flag("detach", self.detach))
 
     def step(self, current: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the layer's neurons, `(spike, state)`."""
-        _check_surrogate(self.shape, self.slope)
-        return _step(current, state, self.neuron, self.shape, self.slope, self.detach)
+        return _step(current, state, self.neuron, *self._surrogate())
 
 
 OUT_OF_REACH = 1e9  # the last layer's threshold: it adds up and leaks, and never fires
@@ -200,7 +202,7 @@ class BinarySpikingNet(SpikingNet):
             raise ValueError(f"sizes must name inputs, one hidden layer or more, and classes, not {sizes!r}")
         if n_steps < len(self.layers):
             raise ValueError(f"n_steps must be at least {len(self.layers)}, one for each layer, not {n_steps}")
-        self.spiking_input = spiking_input
+        self.spiking_input = flag("spiking_input", spiking_input)
 
     def make_layer(
         self, n_inputs: int, n_neurons: int, neuron: Neuron, generator: torch.Generator | None, is_last: bool
@@ -214,20 +216,16 @@ class BinarySpikingNet(SpikingNet):
         """What the first layer reads, `[n_steps, B, n_inputs]`: steady pixels, or spikes."""
         pixels = flat(images) + 0.5
         if not self.spiking_input:
-            return pixels.expand(self.n_steps, -1, -1)
+            return pixels.expand(self.showing[0], -1, -1)
         draws = flicker(torch.ones_like(pixels), self.n_steps, generator)
         return (draws < pixels).to(pixels.dtype)
 
     def run(self, frames: Tensor) -> list[LayerRecord]:
         """Run the layers, one after another; each starts when the one below can first have fired."""
-        first, *others = cast(list[SpikingLayer], list(self.layers))
-        if frames.stride(0) == 0:  # the image is steady, and one product serves all steps
-            currents = first.currents(frames[:1]).expand(len(frames), -1, -1)
-        else:
-            currents = first.currents(frames)
-        records = [LayerRecord(*first.run(currents))]
+        first, *others = self.layers
+        records = [LayerRecord(*both(first(frames), first))]
         for index, layer in enumerate(others, start=1):
-            parts = layer(records[-1].outputs[index:])
+            parts = both(layer(records[-1].outputs[index:]), layer)
             records.append(LayerRecord(*(F.pad(part, (0, 0, 0, 0, index, 0)) for part in parts)))
         return records
 

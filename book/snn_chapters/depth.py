@@ -22,7 +22,7 @@ from torch.utils.data import TensorDataset
 from snn_helpers import LayerRecord, SpikingLayer, SpikingNet, evaluate, fit
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import without_autocast
-from snn_helpers.long.checks import is_plain_linear, one_of, real, whole
+from snn_helpers.long.checks import counted, is_plain_linear, layer_sizes, one_of, real, whole
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -75,30 +75,36 @@ class EnsembleNet(SpikingNet):
         wanted_rate: float = 0.05,
         **settings: Any,
     ) -> None:
-        per_label = whole("per_label", per_label)
+        per_label, sizes = whole("per_label", per_label), layer_sizes(sizes)
         super().__init__(n_steps, begin_eval, (*sizes[:-1], sizes[-1] * per_label), **settings)
         self.per_label, self.readout, self.reading, self.share = per_label, readout, reading, share
         self.push, self.wanted_rate = push, wanted_rate
-        self.check_ensembles()
+        self._check()
 
-    def check_ensembles(self) -> None:
-        """Raise unless the network's own settings, as they are now, say how its ensembles are read."""
+    def _check(self) -> None:
+        """Refuse settings that do not fit, as they are now."""
         one_of("readout", self.readout, READOUTS)
         one_of("reading", self.reading, READINGS)
         one_of("share", self.share, SHARINGS)
         if self.share != "none" and self.readout != "spikes":
             raise ValueError("share needs readout='spikes': a state receives its gradient anyway")
-        self.push, self.wanted_rate = real("push", self.push, least=0), real("wanted_rate", self.wanted_rate)
-        if not 0 < self.wanted_rate < 1:
-            raise ValueError(f"wanted_rate must lie between 0 and 1 spikes a step, not {self.wanted_rate}")
+        real("push", self.push, least=0)
+        _wanted(self.wanted_rate)
         last = self.layers[-1]
         if isinstance(last, SpikingLayer) and last.n_neurons % whole("per_label", self.per_label):
             raise ValueError(
                 f"per_label must divide the {last.n_neurons} neurons of the last layer, not {self.per_label}"
             )
 
+    @property
+    def reads_states(self) -> bool:
+        """Whether the logits are the last layer's mean states, and nothing else."""
+        own = getattr(self.read_out, "__func__", None) is EnsembleNet.read_out
+        return own and self.readout == "states" and self.per_label == 1
+
     def members(self, last: LayerRecord) -> Tensor:
         """What each member says: `[B, per_label, n_labels]`, from the record of the last layer."""
+        self._check()
         if self.readout == "states":
             values = last.states
         elif self.share == "none":
@@ -110,31 +116,48 @@ class EnsembleNet(SpikingNet):
                 self.per_label,
                 self.share == "silent",
             )
-        means = values[self.begin_eval :].mean(dim=0)
-        return means.reshape(len(means), self.per_label, -1)
+        means = counted(values, self.begin_eval).mean(dim=0)
+        return by_member(means, self.per_label)
+
+    def read_out(self, records: Sequence[LayerRecord]) -> Tensor:
+        """The logits `[B, n_labels]`; of a mixture, the log-probabilities."""
+        if self.readout == "states" and self.per_label == 1:
+            return super().read_out(records)
+        members = self.members(records[-1])
+        return members.sum(dim=1) if self.reading == "product" else read_members(members, self.reading)
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Log-probabilities `[B, n_labels]`; `generator` is where the flicker comes from."""
-        self.check_ensembles()
-        pushed = self.training and self.push > 0
-        if self.readout == "states" and self.per_label == 1 and not pushed:
+        self._check()
+        if not (self.training and self.push > 0):
             return super().forward(images, generator)
         records = self.record(images, generator)
-        log_probs = read_members(self.members(records[-1]), self.reading)
-        if pushed:
-            # The mean of what is subtracted is added to the loss: its value is 0, its gradient the penalty's.
-            penalty = self.push * silence_penalty(self, records, self.wanted_rate)
-            log_probs = log_probs - (penalty - penalty.detach())
-        return log_probs
+        # The mean of what is subtracted is added to the loss: its value is 0, its gradient the penalty's.
+        penalty = self.push * silence_penalty(self, records, self.wanted_rate)
+        return F.log_softmax(self.read_out(records), dim=-1) - (penalty - penalty.detach())
 
     def extra_repr(self) -> str:
         told = f"per_label={self.per_label}, readout={self.readout!r}, reading={self.reading!r}, share={self.share!r}"
         return f"{super().extra_repr()}, {told}, push={self.push}, wanted_rate={self.wanted_rate}"
 
 
+def _wanted(rate: float) -> float:
+    if not 0 < real("wanted_rate", rate) < 1:
+        raise ValueError(f"wanted_rate must lie between 0 and 1 spikes a step, not {rate}")
+    return rate
+
+
+def by_member(values: Tensor, per_label: int) -> Tensor:
+    """Values of a last layer `[..., per_label * n_labels]` member by member, `[..., per_label, n_labels]`."""
+    if values.shape[-1] % whole("per_label", per_label):
+        raise ValueError(f"per_label must divide the {values.shape[-1]} neurons of the last layer, not {per_label}")
+    members: Tensor = values.unflatten(-1, (per_label, -1))
+    return members
+
+
 def read_members(members: Tensor, reading: str = "product") -> Tensor:
     """Values `[B, per_label, n_labels]` to log-probabilities `[B, n_labels]`; derived in chapter 08."""
-    if reading == "product":
+    if one_of("reading", reading, READINGS) == "product":
         return F.log_softmax(members.sum(dim=1), dim=-1)
     return F.log_softmax(members, dim=-1).logsumexp(dim=1) - math.log(members.shape[1])
 
@@ -153,9 +176,8 @@ def share_gradient(record: LayerRecord, threshold: float, per_label: int, silent
     """
     charge = charges(record, threshold)
     outputs = record.outputs
-    by_member = (*outputs.shape[:-1], per_label, outputs.shape[-1] // per_label)
-    total = outputs.detach().reshape(by_member).sum(dim=-2)
-    ratio = total / charge.detach().relu().reshape(by_member).sum(dim=-2).clamp(min=1e-12)
+    total = by_member(outputs.detach(), per_label).sum(dim=-2)
+    ratio = total / by_member(charge.detach().relu(), per_label).sum(dim=-2).clamp(min=1e-12)
     slopes = torch.cat([ratio] * per_label, dim=-1)
     if silent_only:
         slopes = torch.where(outputs > 0, torch.ones_like(slopes), slopes)
@@ -170,7 +192,7 @@ def silence_penalty(net: SpikingNet, records: Sequence[LayerRecord], wanted_rate
     share of it, times the mean of (threshold - charge) where that is positive, in thresholds. The
     first factor counts as a constant: a rate of 0 has no gradient, a charge does.
     """
-    parts = []
+    parts, wanted_rate = [], _wanted(wanted_rate)
     for layer, record in zip(plain_layers(net, "silence_penalty", any_read_out=True), records):
         rate = (record.outputs > 0).to(record.outputs.dtype).mean(dim=(0, 1))
         short = (1 - rate / wanted_rate).relu()

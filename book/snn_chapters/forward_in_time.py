@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, evaluate, fit, flicker
 from snn_helpers.long.autocast import full_precision
-from snn_helpers.long.checks import flat, whole
+from snn_helpers.long.checks import flat, source, whole
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -53,11 +53,12 @@ class OnlineNet(SpikingNet):
         """As in `SpikingNet`; in training, `generator` must be given: the flicker is shown twice."""
         if not torch.is_grad_enabled():
             return super().logits(images, generator)
-        if generator is None:
+        if source(generator) is None:
             raise ValueError("training forward in time shows the same flicker twice: give a generator")
         if images.requires_grad:
             raise ValueError("forward in time there are gradients for the weights only: the images must not need one")
         first, last = plain_layers(self, "OnlineNet")
+        _ = self.showing  # refuses steps that do not fit
         first.currents(flat(images[:1]).unsqueeze(0))  # refuses images that do not fit
         with full_precision(images.device):
             parameters = (*first.linear.parameters(), *last.linear.parameters())

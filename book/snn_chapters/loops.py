@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingLayer, evaluate, flicker
 from snn_helpers.devices import pick_device
-from snn_helpers.long.checks import real, whole
+from snn_helpers.long.checks import counted, flag, real, whole
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import draw_uniform, seeded
 from snn_helpers.training import as_tensors, fit_adam
@@ -56,19 +56,20 @@ class RecurrentSpikingLayer(SpikingLayer):
     ) -> None:
         super().__init__(*args, **settings, generator=generator)  # type: ignore[misc]
         # An output cannot come back before it is made.
-        self.delay, self.cut = whole("delay", delay), cut
+        self.delay, self.cut = whole("delay", delay), flag("cut", cut)
         scale = real("scale", scale, least=0)
         self.recurrent = nn.Linear(self.n_neurons, self.n_neurons, bias=False)
         draw_uniform(self.recurrent.weight, math.sqrt(3) * (scale * math.sqrt(1 / self.n_neurons)), generator)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Run over time: `[T, B, n_inputs]` to `(states, outputs)`, each `[T, B, n_neurons]`."""
-        currents, delay = self.currents(inputs), whole("delay", self.delay)
+        currents = self.currents(inputs)
+        delay, cut = whole("delay", self.delay), flag("cut", self.cut)
         silence = torch.zeros_like(currents[0])
         states, outputs = [silence], [silence]  # what is handed out: step t's stands at t + 1
         for t in range(len(inputs) - 1):
             back = outputs[t + 1 - delay] if t >= delay else silence
-            heard = self.recurrent(back.detach() if self.cut else back).to(currents.dtype)
+            heard = self.recurrent(back.detach() if cut else back).to(currents.dtype)
             output, state = self.step(currents[t] + heard, states[t])
             states.append(state)
             outputs.append(output)
@@ -104,6 +105,8 @@ class SequenceNet(nn.Module):
         generator: torch.Generator | None = None,
     ) -> None:
         super().__init__()
+        if not isinstance(hidden, SpikingLayer):
+            raise TypeError(f"hidden must be a SpikingLayer, or one of its kind, not {type(hidden).__name__}")
         neuron = (hidden.threshold, hidden.penalty, hidden.reset)
         self.begin_eval = whole("begin_eval", begin_eval, least=0)
         self.hidden = hidden
@@ -117,7 +120,7 @@ class SequenceNet(nn.Module):
                 f" ({self.begin_eval}), not {list(frames.shape)}"
             )
         states, _ = self.readout(self.hidden(frames.transpose(0, 1))[1])
-        return F.log_softmax(states[self.begin_eval :].mean(dim=0), dim=-1)
+        return F.log_softmax(counted(states, self.begin_eval).mean(dim=0), dim=-1)
 
 
 # --- The trial ------------------------------------------------------------------------------------

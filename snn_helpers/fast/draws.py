@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..long.checks import source
+
 LEVELS = 2**16  # of the flicker: a draw is a multiple of 1 / LEVELS
 CACHED_VALUES = 2**20  # numbers worked on at a time: 4 MB of them stay in the cache
 
@@ -25,7 +27,7 @@ def words_for(n_values: int) -> int:
 def draw_words(words: Tensor, generator: torch.Generator | None) -> Tensor:
     """Fill `words` `[steps, words_for(n)]` int64; as int16, each piece is uniform in -32,768 to 32,767."""
     # "From the smallest number on": without it, random_ leaves the sign bit at 0.
-    if generator is None or generator.device.type == words.device.type:
+    if (generator := source(generator)) is None or generator.device.type == words.device.type:
         return words.random_(-(2**63), None, generator=generator)
     drawn = torch.empty(words.shape, dtype=torch.int64, device=generator.device)
     return words.copy_(drawn.random_(-(2**63), None, generator=generator))

@@ -48,6 +48,14 @@ def real(name: str, value: Any, least: float = -math.inf, most: float = math.inf
     return number
 
 
+def flag(name: str, value: Any) -> bool:
+    """`value`, True or False, as a plain bool; NumPy's and torch's are taken."""
+    plain = value.item() if getattr(value, "ndim", None) == 0 and hasattr(value, "item") else value
+    if not isinstance(plain, bool):
+        raise TypeError(f"{name} must be True or False, not {type(value).__name__} ({value!r})")
+    return plain
+
+
 def one_of(name: str, value: Any, allowed: tuple[str, ...]) -> str:
     """`value`, which must be one of the `allowed` words."""
     if not isinstance(value, str) or value not in allowed:
@@ -117,6 +125,21 @@ def shown(frames: Any, labels: Tensor, begin_eval: int) -> None:
         raise ValueError(f"labels must have the shape [{frames.shape[1]}], one an example, not {list(labels.shape)}")
 
 
+def counted(values: Tensor, begin_eval: Any) -> Tensor:
+    """The steps of `values` `[T, ...]` that count for an answer: those from `begin_eval` on, at least one."""
+    return values[whole(f"begin_eval, of {len(values)} steps,", begin_eval, least=0, most=len(values) - 1) :]
+
+
+def both(handed_out: Any, layer: Any) -> tuple[Tensor, Tensor]:
+    """What a layer hands out, which must be `(states, outputs)`."""
+    if not isinstance(handed_out, tuple) or len(handed_out) != 2:
+        raise TypeError(
+            "each layer of a spiking network must hand out (states, outputs), as SpikingLayer does;"
+            f" {type(layer).__name__} gives a {type(handed_out).__name__}"
+        )
+    return handed_out
+
+
 def layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     """The sizes of a network as plain numbers: inputs, hidden layers, classes."""
     try:
@@ -128,6 +151,16 @@ def layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
             f"sizes must hold two or more whole numbers of at least 1 (inputs, hidden layers, classes), not {sizes!r}"
         )
     return found
+
+
+def source(generator: Any) -> torch.Generator | None:
+    """`generator`, where random numbers come from; None is torch's global one."""
+    if generator is None or isinstance(generator, torch.Generator):
+        return generator
+    raise TypeError(
+        f"generator must be a torch.Generator or None, not {type(generator).__name__} ({generator!r}); of a seed make"
+        " one by torch.Generator().manual_seed(seed)"
+    )
 
 
 def flat(images: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checks import whole
+from .checks import source, whole
 
 
 def seeded(seed: Any, device: str | torch.device = "cpu") -> torch.Generator:
@@ -22,7 +22,7 @@ def seeded(seed: Any, device: str | torch.device = "cpu") -> torch.Generator:
 def draw_uniform(tensor: Tensor, bound: float, generator: torch.Generator | None) -> None:
     """Fill a parameter with draws between `-bound` and `bound`, made where the generator is."""
     with torch.no_grad():
-        if generator is None or generator.device.type == tensor.device.type:
+        if (generator := source(generator)) is None or generator.device.type == tensor.device.type:
             tensor.uniform_(-bound, bound, generator=generator)
         else:
             drawn = torch.empty_like(tensor, device=generator.device)

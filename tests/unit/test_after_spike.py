@@ -665,3 +665,16 @@ def test_every_variant_is_recorded_with_the_same_settings() -> None:
     assert sorted(map(json.dumps, trials)) == sorted(
         json.dumps({"variant": variant, "seed": seed}) for variant in VARIANTS for seed in range(5)
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("balance", 2.0), ("balance", math.nan), ("after_decay", 1.0), ("provoked", "no"), ("detach", None)],
+)
+def test_settings_of_an_after_spike_are_checked_where_they_are_used(name: str, value: Any) -> None:
+    layer = AfterSpikeLayer(4, 3)
+    setattr(layer, name, value)
+    with pytest.raises((TypeError, ValueError), match=f"{name} must"):
+        layer(torch.rand(5, 2, 4))
+    with pytest.raises((TypeError, ValueError), match=f"{name} must"):
+        AfterSpikeLayer(4, 3, **{name: value})

@@ -582,3 +582,41 @@ def test_the_rate_is_the_best_in_the_mean_over_seeds(monkeypatch: pytest.MonkeyP
     tuned = [trial for trial in binary.RECORDS["09_tuning"].trials if trial["network"] == "binary"]
     for trial in tuned:
         assert {name: trial[name] for name in binary.BINARY} == binary.BINARY
+
+
+class Loop(SpikingLayer):
+    """Neurons that hear more than their input: a step's current is that of all inputs so far."""
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        return self.run(self.currents(inputs.cumsum(dim=0)))
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("spiking_input", [False, True])
+def test_a_layer_with_a_forward_of_its_own_is_run_by_it(place: int, spiking_input: bool) -> None:
+    net = small_net(place, spiking_input)
+    images = torch.rand(4, 6, generator=torch.Generator().manual_seed(1)) - 0.5
+    seen: list[int] = []
+    for layer in net.layers:
+        layer.register_forward_hook(lambda *_: seen.append(1))
+    found = net.logits(images, torch.Generator().manual_seed(2))
+    assert len(seen) == 2
+    frames = net.frames(images, torch.Generator().manual_seed(2)).clone()  # a copy: no steps share their memory
+    _, outputs = net.layers[0](frames)
+    states, _ = net.layers[1](outputs[1:])
+    wanted = torch.cat([torch.zeros_like(states[:1]), states]).mean(dim=0)
+    torch.testing.assert_close(found, wanted)
+
+
+def small_net(place: int, spiking_input: bool) -> BinarySpikingNet:
+    generator = torch.Generator().manual_seed(0)
+    net = BinarySpikingNet(8, sizes=(6, 5, 3), generator=generator, spiking_input=spiking_input)
+    net.layers[place] = Loop(net.layers[place].n_inputs, net.layers[place].n_neurons, generator=generator)
+    return net
+
+
+def test_switches_of_binary_neurons_are_true_or_false() -> None:
+    layer = binary.BinarySpikingLayer(4, 3)
+    layer.detach = "no"  # type: ignore[assignment]
+    with pytest.raises(TypeError, match="detach must be True or False, not str"):
+        layer(torch.rand(5, 2, 4))

@@ -569,3 +569,40 @@ def test_a_repair_is_tried_at_its_best_rate(monkeypatch: pytest.MonkeyPatch) -> 
         assert trial["learning_rate"] == 0.3 and trial["held_out"] is False
     assert {(trial["variant"], trial["seed"]) for trial in trials} == {(v, seed) for v in REPAIRS for seed in range(5)}
     assert 5 not in {trial["seed"] for trial in trials}, "the seed of the choice is not one of the measured ones"
+
+
+@pytest.mark.parametrize(("readout", "per_label", "reading"), [("spikes", 1, "product"), ("states", 2, "mixture")])
+def test_the_logits_of_an_ensemble_are_those_of_its_answer(readout: str, per_label: int, reading: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    settings: dict[str, Any] = {"readout": readout, "per_label": per_label, "reading": reading, "generator": generator}
+    net, images = EnsembleNet(9, 2, (6, 5, 3), **settings), torch.rand(4, 6, generator=generator)
+    record = net.record(images, torch.Generator().manual_seed(1))[-1]
+    values = (record.states if readout == "states" else record.outputs)[2:].mean(dim=0).reshape(4, per_label, 3)
+    wanted = values.sum(dim=1).softmax(1) if reading == "product" else values.softmax(2).mean(dim=1)
+    found = net.logits(images, torch.Generator().manual_seed(1)).softmax(dim=1)
+    torch.testing.assert_close(found, wanted)
+    torch.testing.assert_close(net(images, torch.Generator().manual_seed(1)).exp(), wanted)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"readout": "both"}, "readout must be one of"),
+        ({"readout": "spikes", "reading": "sum"}, "reading must be one of"),
+        ({"readout": "spikes", "share": "all"}, "share must be one of"),
+        ({"share": "silent"}, "share needs readout='spikes'"),
+        ({"push": -1.0}, "push must be a finite number of 0 or more"),
+        ({"push": 1.0, "wanted_rate": 0.0}, "wanted_rate must lie between 0 and 1"),
+        ({"per_label": 2}, "per_label must divide the 3 neurons"),
+    ],
+)
+def test_settings_of_an_ensemble_that_no_longer_fit_are_refused(changed: dict[str, Any], words: str) -> None:
+    net = EnsembleNet(5, sizes=(6, 5, 3))
+    vars(net).update(changed)
+    with pytest.raises(ValueError, match=words):
+        net(torch.rand(2, 6))
+
+
+def test_members_are_read_in_a_way_that_exists() -> None:
+    with pytest.raises(ValueError, match="reading must be one of 'product', 'mixture', not 'mean'"):
+        depth.read_members(torch.rand(2, 3, 4), "mean")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from snn_chapters import loops
@@ -446,3 +447,30 @@ def test_what_was_learned_is_wrong_where_the_test_says_the_opposite_and_chance_w
     assert rows[0]["train_accuracy"] == rows[1]["train_accuracy"]
     assert rows[0]["test_accuracy"] > 0.75
     assert abs(rows[1]["test_accuracy"] - 0.5) < 5 * math.sqrt(0.25 / 300)
+
+
+@pytest.mark.parametrize(("name", "value"), [("delay", 0), ("delay", -1), ("delay", 1.5), ("cut", "no")])
+def test_settings_of_a_loop_are_checked_where_they_are_used(name: str, value: Any) -> None:
+    layer = loop()
+    setattr(layer, name, value)
+    with pytest.raises((TypeError, ValueError), match=f"{name} must be"):
+        layer(torch.rand(5, 2, layer.n_inputs, dtype=torch.float64))
+
+
+def test_numpy_settings_of_a_loop_are_saved() -> None:
+    layer, other = loop(), loop()
+    layer.delay, layer.cut, layer.threshold = np.int64(3), np.bool_(True), np.float32(0.5)
+    other.load_state_dict(layer.state_dict())
+    assert (other.delay, other.cut, other.threshold) == (3, True, 0.5)
+
+
+def test_a_sequence_net_needs_a_spiking_layer() -> None:
+    with pytest.raises(TypeError, match="hidden must be a SpikingLayer, or one of its kind, not Linear"):
+        SequenceNet(torch.nn.Linear(3, 4), 2)  # type: ignore[arg-type]
+
+
+def test_a_sequence_is_not_read_from_a_step_before_its_first() -> None:
+    net = SequenceNet(SpikingLayer(3, 4), 2)
+    net.begin_eval = -1
+    with pytest.raises(ValueError, match="begin_eval, of 5 steps, must lie between 0 and 4, not -1"):
+        net(torch.rand(2, 5, 3))

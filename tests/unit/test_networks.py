@@ -279,3 +279,46 @@ def test_refusals(make: Any, error: type[Exception], told: list[str]) -> None:
         make()
     for part in told:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("changed", [{"begin_eval": 8}, {"begin_eval": -1}, {"n_steps": 0}, {"n_steps": 3}])
+@pytest.mark.parametrize("watched", [False, True])
+def test_steps_that_no_longer_fit_are_refused(changed: dict[str, int], watched: bool) -> None:
+    """On the fast way and on the plain one, which is taken where somebody looks in."""
+    net = SpikingNet(8, 5, sizes=(6, 4, 3))
+    if watched:
+        net.layers[0].register_forward_hook(lambda *_: None)
+    vars(net).update(changed)
+    with pytest.raises(ValueError, match=next(iter(changed)) if "begin_eval" in changed else "n_steps must|begin_eval"):
+        net(torch.rand(2, 6))
+
+
+def test_fewer_frames_than_the_first_step_that_counts_are_refused() -> None:
+    net = SpikingNet(8, 5, sizes=(6, 4, 3))
+    records = net.run(torch.rand(5, 2, 6))
+    with pytest.raises(ValueError, match=r"begin_eval, of 5 steps, must lie between 0 and 4, not 5"):
+        net.read_out(records)
+
+
+@pytest.mark.parametrize("n_steps", [2, 5])
+def test_a_layer_that_does_not_hand_out_states_and_outputs_is_refused(n_steps: int) -> None:
+    """With two steps, a tensor of two frames could be taken for a pair."""
+    net = SpikingNet(n_steps, sizes=(6, 4, 3))
+    net.layers[1] = nn.Linear(4, 3)
+    with pytest.raises(TypeError, match=r"must hand out \(states, outputs\).* Linear gives a Tensor"):
+        net(torch.rand(2, 6))
+
+
+@pytest.mark.parametrize("kind", [SpikingNet, MLP])
+def test_a_seed_in_place_of_a_generator_is_refused_in_words(kind: Any) -> None:
+    with pytest.raises(TypeError, match=r"generator must be a torch.Generator or None, not int \(3\)"):
+        kind(sizes=(6, 4, 3), generator=3)
+    net = SpikingNet(4, sizes=(6, 4, 3)) if kind is SpikingNet else MLP((6, 4, 3), flickering=True)
+    with pytest.raises(TypeError, match=r"torch.Generator\(\).manual_seed\(seed\)"):
+        net(torch.rand(2, 6), 3)
+
+
+@pytest.mark.parametrize("name", ["mixed_precision", "shared_flicker"])
+def test_switches_are_true_or_false(name: str) -> None:
+    with pytest.raises(TypeError, match=f"{name} must be True or False, not str"):
+        SpikingNet(4, **{name: "no"})
