@@ -91,10 +91,10 @@ def draw_subset(dataset: TensorDataset, n_examples: int, seed: int) -> TensorDat
 
 
 def noisy(dataset: TensorDataset, level: float, seed: int, n_images: int = 2000) -> TensorDataset:
-    """The first images with Gaussian noise of standard deviation `level` added, labels as they are; from chapter 04.
+    """The first images with Gaussian noise of standard deviation `level` added; chapters 04 and 09 record what it does.
 
-    `level` is in units of the image, whose pixels span 1. Raises `TypeError` or `ValueError` for numbers that do not
-    fit.
+    `level` is in units of the image, whose pixels span 1; the labels stay as they are. Raises `TypeError` or
+    `ValueError` for numbers that do not fit.
     """
     images, labels = (part[: whole("n_images", n_images)] for part in dataset.tensors)
     noise = torch.randn(images.shape, generator=seeded(seed), device="cpu").to(images)
