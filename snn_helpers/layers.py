@@ -32,8 +32,8 @@ class SpikingLayer(nn.Module):
     ----------
     n_inputs, n_neurons : 1 or more.
     decay, threshold, penalty, reset : as in `Neuron`; the defaults are those of the article's layer. They may be
-        changed later, and are saved with the weights: `state_dict` holds them. One that shall learn is made an
-        `nn.Parameter`.
+        changed later, and `state_dict` saves them with the weights. To let one of them learn, make it an
+        `nn.Parameter` of the layer.
     generator : where the initial weights come from; torch's global one if None.
 
     Raises `TypeError` or `ValueError` for settings or inputs that do not fit.
@@ -79,7 +79,7 @@ class SpikingLayer(nn.Module):
         return torch.stack(states), torch.stack(outputs)
 
     def step(self, current: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of the layer's neurons, `(output, state)`: what neurons of another kind have of their own."""
+        """One step of the layer's neurons, `(output, state)`; a layer of other neurons overrides it."""
         return self.neuron.step(current, state)
 
     def currents(self, inputs: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ class SpikingLayer(nn.Module):
             raise ValueError(
                 f"inputs must have the shape [steps, batch, {self.n_inputs}], each at least 1, not {list(inputs.shape)}"
             )
-        weight = getattr(self.linear, "weight", None)  # what stands in for the linear map may have none
+        weight = getattr(self.linear, "weight", None)  # a map put in the place of nn.Linear may have none
         if isinstance(weight, Tensor) and inputs.dtype != weight.dtype:
             raise TypeError(f"inputs must have the dtype of the layer's weights, {weight.dtype}, not {inputs.dtype}")
         # Of an input that is steady, one tensor for all steps, one product serves all steps.

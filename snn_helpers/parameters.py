@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from snn_helpers._check import real, whole
+from .long.checks import real, whole
 
 
 def in_bounds(**parameters: tuple[Any, ...]) -> None:

@@ -77,8 +77,7 @@ def pair_stdp(
       symmetric scheme of Morrison, Diesmann and Gerstner (2008, doi 10.1007/s00422-008-0233-1); others exist.
       Amplitudes do not count: a spike is any value above 0.
 
-    The weights themselves do not enter: the rule is additive, and keeping weights within bounds is left to the
-    caller.
+    The rule is additive: it does not read the weights, and it does not keep them within bounds.
 
     Parameters
     ----------
@@ -102,7 +101,7 @@ def pair_stdp(
 
     if pairing == "nearest":
         pre, post = (pre > 0).to(pre.dtype), (post > 0).to(post.dtype)
-    # Each spike reads the other side's trace as it stood before its own step: so d = 0 counts for nothing.
+    # Each spike reads the other side's trace as it was before its own step: so d = 0 counts for nothing.
     with full_precision(pre.device):
         potentiation = torch.einsum("tbi,tbj->ij", post, _trace_before(pre, tau_plus, pairing))
         depression = torch.einsum("tbi,tbj->ij", _trace_before(post, tau_minus, pairing), pre)
@@ -261,8 +260,8 @@ def trace_credit(net: SpikingNet, frames: Tensor, labels: Tensor) -> list[Credit
 def input_credit(signals: Tensor, slopes: Tensor, decay: float) -> Tensor:
     """The derivative of the loss by each charge in full, the neuron's own future included; derived in chapter 06.
 
-    `credit[t] = signals[t] + slopes[t] * decay * credit[t + 1]`, from the last step to the first: backpropagation
-    through time. `signals`, `slopes`, and what is returned: `[T, B, n]`.
+    `credit[t] = signals[t] + slopes[t] * decay * credit[t + 1]`, from the last step to the first: this is
+    backpropagation through time. `signals`, `slopes` and the result are `[T, B, n]`.
     Raises `TypeError` or `ValueError` for tensors that do not fit.
     """
     alike(signals=time_first("signals", signals), slopes=time_first("slopes", slopes))

@@ -13,7 +13,10 @@ SOURCE = "https://github.com/spikes-and-gradients/book/blob/main/"  # `make addr
 
 
 def load_results(name: str) -> dict[str, Any]:
-    """A recorded file of `book/results`, by name, such as `"04_parity"`: `provenance` and `trials`."""
+    """A recorded file of `book/results`, by name, such as `"04_parity"`: its `provenance` and its `trials`.
+
+    Raises `ValueError` for a name that no record has.
+    """
     beside = Path(__file__).parent.parent / "book" / "results"  # a checkout of the book
     if not beside.is_dir():
         beside = Path(str(resources.files("snn_helpers") / "results"))  # the installed package
@@ -27,6 +30,7 @@ def how_measured(name: str, *code: Callable[..., Any]) -> Any:
     """The line under a recorded table or figure: what was run, with links to the code that ran it.
 
     `code` are the functions that measured, such as a chapter's trial. Returns a `Markdown` for the end of a cell.
+    Raises `ValueError` for a name that no record has.
     """
     from IPython.display import Markdown
 

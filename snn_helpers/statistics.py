@@ -10,7 +10,10 @@ from torch import Tensor
 
 
 def mean_and_interval(values: Sequence[float] | Tensor) -> tuple[float, float]:
-    """The mean and the half-width of its 95 % confidence interval (Student's t) over seeds; derived in chapter 04."""
+    """The mean and the half-width of its 95 % confidence interval (Student's t) over seeds; derived in chapter 04.
+
+    `values` hold one number for each seed, two or more; both results are in their units. Raises `ValueError` for fewer.
+    """
     from scipy.stats import t
 
     samples = torch.as_tensor(values, dtype=torch.float64, device="cpu")

@@ -1,7 +1,8 @@
 """Training and testing a network on digits; derived in chapter 03.
 
 `fit` with its defaults is the article's schedule: three epochs of SGD with momentum 0.5 at the learning rates 0.1, 0.05
-and 0.01, a fresh optimiser for each epoch, batches of 1000. What else a long run needs is in `long`.
+and 0.01, a fresh optimiser for each epoch, batches of 1000. The step itself is `_train_step`. What a long run needs
+besides, such as checkpoints and several processes, is in `long`.
 """
 
 from __future__ import annotations
@@ -31,7 +32,18 @@ from .long.processes import ProcessGroup
 from .long.progress import progress_bar
 from .long.seeds import seeded
 
-__all__ = ["CheckpointError", "TrainingDiverged", "as_tensors", "evaluate", "fit", "fit_adam", "pick_device"]
+# What others import from here; some of it is made in `long` and `devices`.
+__all__ = [
+    "CheckpointError",
+    "Evaluation",
+    "History",
+    "TrainingDiverged",
+    "as_tensors",
+    "evaluate",
+    "fit",
+    "fit_adam",
+    "pick_device",
+]
 
 
 @dataclass(frozen=True)
@@ -128,6 +140,7 @@ def fit(
     `CheckpointError` if the checkpoint is damaged or belongs to another run; `OSError` if it cannot be written, at the
     start; `TypeError`, `ValueError` for settings and data that do not fit, before anything is trained or written.
     """
+    # Everything is checked first: a run that cannot end well trains and writes nothing.
     rates = real_list("learning_rates", learning_rates, each="epoch", least=0)
     momentum, weight_decay = real("momentum", bare(momentum), 0), real("weight_decay", bare(weight_decay), 0)
     batch_size, save_every = whole("batch_size", batch_size), whole("checkpoint_every", checkpoint_every)
@@ -146,9 +159,10 @@ def fit(
     n_batches, started = history.batches_per_epoch, time.perf_counter() - history.seconds
     bar = progress_bar(len(rates) * n_batches, len(history.loss), progress and group.rank == 0, keeper.resumed)
     for epoch in range(first_epoch, len(rates)):
+        # A checkpoint keeps the generator from before the shuffle, so that the same order can be drawn again.
         order_state, order = order_generator.get_state(), examples.shuffled(order_generator)
         optimizer = SGD(model.parameters(), lr=rates[epoch], momentum=momentum, weight_decay=weight_decay)
-        if optimizer_state is not None:
+        if optimizer_state is not None:  # taken up inside an epoch: the momentum goes on
             optimizer.load_state_dict(optimizer_state)
         for batch in range(first_batch, n_batches):
             history.seconds = time.perf_counter() - started

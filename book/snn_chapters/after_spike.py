@@ -15,6 +15,7 @@ from snn_helpers import SpikingLayer, SpikingNet, evaluate, fit, flicker
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import without_autocast
 from snn_helpers.long.checks import alike, delays_and_spikes, flag, floating, real, shown, whole
+from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -215,7 +216,7 @@ class AfterSpikeNet(SpikingNet):
 
 
 class AfterCredit(NamedTuple):
-    """The factors of the first layer's gradient in a network with after-spikes; derived in chapter 07.
+    """The factors of the first layer's gradient in a network with after-spikes: what `trace_after_credit` returns.
 
     `credit` is that layer's `Credit`; its signals take in what a spike does through its after-spike.
     `handed` `[T, B, n_neurons]` are the derivatives of the loss by what the layer hands out, and
@@ -232,7 +233,7 @@ def after_spike_layers(net: SpikingNet) -> tuple[AfterSpikeLayer, *tuple[Spiking
 
     Raises
     ------
-    TypeError : for another network, of which `trace_after_credit` and `probe` do not hold.
+    TypeError : for another network, of which `trace_after_credit` and `probe_after_spike` do not hold.
     """
     told = "this needs an AfterSpikeNet, or another SpikingNet whose first layer is an AfterSpikeLayer"
     if not isinstance(net, SpikingNet):
@@ -412,10 +413,10 @@ def after_spike_trial(
     n_delays: int = 12,
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
-    """Train 784-100-10 on digits with one of `VARIANTS` of the after-spike, and measure it; derived in chapter 07.
+    """Train 784-100-10 on digits with one of `VARIANTS` of the after-spike, and measure it; used in chapter 07.
 
     Returns the variant and the seed, `test_accuracy`, `test_loss`, `seconds` of training, and,
-    `before` and `after` it, what `probe` finds on the first `n_probe` test images.
+    `before` and `after` it, what `probe_after_spike` finds on the first `n_probe` test images.
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {', '.join(map(repr, VARIANTS))}, not {variant!r}")
@@ -428,7 +429,7 @@ def after_spike_trial(
     net.train()
     with torch.no_grad():
         net.layers[0](frames)  # a first batch, from which the strengths of the after-spikes come
-    before = probe(net, frames, labels, n_delays)
+    before = probe_after_spike(net, frames, labels, n_delays)
     history = fit(
         net,
         train,
@@ -447,13 +448,15 @@ def after_spike_trial(
         "test_loss": on_test.loss,
         "seconds": round(history.seconds, 2),
         "before": before,
-        "after": probe(net, frames, labels, n_delays),
+        "after": probe_after_spike(net, frames, labels, n_delays),
     }
 
 
 @without_autocast
-def probe(net: AfterSpikeNet, frames: Tensor, labels: Tensor, n_delays: int) -> dict[str, Any]:
-    """What makes the first layer's gradient on these examples, `[T, B, n_inputs]` and `[B]`; derived in chapter 07.
+def probe_after_spike(net: AfterSpikeNet, frames: Tensor, labels: Tensor, n_delays: int) -> dict[str, Any]:
+    """What makes the first layer's gradient on these examples; recorded for chapter 07.
+
+    `frames` `[T, B, n_inputs]` and `labels` `[B]` are what the network is shown. Returns
 
     - `rate`: the share of steps in which a neuron of the first layer fires;
     - `integral`: the sum of all that the layer hands out, for a sum of 1 of its spikes alone;
@@ -475,7 +478,7 @@ def probe(net: AfterSpikeNet, frames: Tensor, labels: Tensor, n_delays: int) -> 
             for name, layer, credit in zip(("", "output_"), layers, trace_credit(plain, frames, labels)):
                 for kind, amounts in (("counts", False), ("amounts", True)):
                     shares = coincidence_shares(credit, layer.decay, _tau(layer.decay), amounts)
-                    row[name + kind] = _rounded(shares.flatten())
+                    row[name + kind] = significant(shares.flatten().tolist(), 4)
         row["window"] = two_sided_window(found, first.decay, first.after_decay, n_delays)
     return row
 
@@ -501,7 +504,8 @@ def two_sided_window(found: AfterCredit, decay: float, after_decay: float, n_del
         # The weight of each pair, and its input; the latest input first, then the earlier ones.
         late_half = [(w, spikes[: len(w)] * arriving[-len(w) :]) for w in reversed(after)]
         pairs = late_half + [(w, spikes[-len(w) :] * arriving[: len(w)]) for w in causal]
-        curves[name] = _rounded([-((w * met).sum() / met.sum().clamp(min=1e-30) / size).item() for w, met in pairs])
+        changes = [-((w * met).sum() / met.sum().clamp(min=1e-30) / size).item() for w, met in pairs]
+        curves[name] = significant(changes, 4)
         weakened = sum((met * (w > 0)).sum().item() for w, met in late_half)
         changed = sum((met * (w != 0)).sum().item() for w, met in late_half)
         curves["late_weakened"].append(weakened / changed if changed else 0.0)
@@ -513,20 +517,15 @@ def _tau(decay: float) -> int:
     return int(-1 / torch.tensor(decay, dtype=torch.float64, device="cpu").log().item())
 
 
-def _rounded(values: Tensor | list[float]) -> list[float]:
-    return [float(f"{float(value):.4g}") + 0.0 for value in values]  # + 0.0: no minus zeros
-
-
 # --- The records ----------------------------------------------------------------------------------
 
 
 def measure_after_spike(**settings: Any) -> dict[str, Any]:
+    """As `after_spike_trial`, on the whole of MNIST."""
     train, test = whole_mnist()
     return after_spike_trial(train=train, test=test, **settings)
 
 
-# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
-# where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, Record] = {
     "07_after_spike": Record(
         "The article's schedule on the whole of MNIST with 32 steps, batch 1000, three epochs, for each kind of"

@@ -36,7 +36,7 @@ SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def surrogate_slope(distance: Tensor, shape: str = "fast sigmoid", slope: float = 10.0) -> Tensor:
-    """What stands in for the derivative of a spike, by its distance from the threshold; derived in chapter 09.
+    """The slope that replaces the derivative of a spike, by its distance from the threshold; derived in chapter 09.
 
     With z = slope * distance it is `1 / (1 + |z|)**2` (fast sigmoid), `1 / (1 + z**2)` (arctan),
     `4 / (2 + exp(z) + exp(-z))` (sigmoid), `max(0, 1 - |z|)` (triangle), 1 where |z| < 1
@@ -126,7 +126,7 @@ def _step(
 
 
 class BinarySpikingLayer(SpikingLayer):
-    """A `SpikingLayer` whose spikes are 0 or 1, trained through a surrogate; derived in chapter 09.
+    """A `SpikingLayer` whose spikes are 0 or 1, trained through a surrogate: a hidden layer of `BinarySpikingNet`.
 
     Parameters
     ----------
@@ -377,7 +377,7 @@ def to_nir(net: BinarySpikingNet, time_step: float = 1e-4) -> Any:
 # --- The trial ------------------------------------------------------------------------------------
 
 
-NETWORKS = ("binary", "mlp")
+MODELS = ("binary", "mlp")
 
 
 # The lead of one label over the next, in units of the logits, at which an answer is given.
@@ -399,7 +399,7 @@ def surrogate_trial(
     device: str | torch.device = "auto",
     **settings: Any,
 ) -> dict[str, Any]:
-    """Train 784-100-10, one of `NETWORKS`, once and measure it; derived in chapter 09.
+    """Train 784-100-10, one of `MODELS`, once and measure it; recorded for chapter 09.
 
     `settings` go to `BinarySpikingNet`. Both networks read pixels from 0 to 1. `noise_levels` are
     those of `noisy`, whose first 2000 test images they use; `drop_levels` the shares of the hidden
@@ -409,7 +409,7 @@ def surrogate_trial(
     `noise_accuracy` and `drop_accuracy`, and with `probe` also what `what_spikes_buy` finds.
     """
     device = pick_device(device)
-    model = make_network(network, seed, **settings)
+    model = make_model(network, seed, **settings)
     started = time.perf_counter()
     fit_adam(
         model,
@@ -440,7 +440,7 @@ def surrogate_trial(
 
 
 class BrightMLP(MLP):
-    """The `MLP` of chapter 04, reading pixels from 0 to 1, as the binary network does; derived in chapter 09."""
+    """The `MLP` of chapter 04 for pixels from 0 to 1, which the binary network reads too; used in chapter 09."""
 
     def hidden(self, images: Tensor) -> Tensor:
         """What the hidden layer puts out, `[B, n_neurons]`."""
@@ -454,14 +454,14 @@ class BrightMLP(MLP):
         return self.answer(self.hidden(images))
 
 
-def make_network(network: str, seed: int, **settings: Any) -> BinarySpikingNet | BrightMLP:
-    """One of `NETWORKS`, 784-100-10, its initial weights drawn from the seed."""
+def make_model(network: str, seed: int, **settings: Any) -> BinarySpikingNet | BrightMLP:
+    """One of `MODELS`, 784-100-10, its initial weights drawn from the seed."""
     generator = seeded(seed)
     if network == "binary":
         return BinarySpikingNet(generator=generator, **settings)
     if network == "mlp":
         return BrightMLP(generator=generator, **settings)
-    raise ValueError(f"network must be one of {', '.join(map(repr, NETWORKS))}, not {network!r}")
+    raise ValueError(f"network must be one of {', '.join(map(repr, MODELS))}, not {network!r}")
 
 
 @without_autocast
@@ -478,7 +478,7 @@ def accuracy_with_drops(model: BinarySpikingNet | BrightMLP, dataset: TensorData
 
 
 def evidence(net: BinarySpikingNet, hidden: Tensor) -> Tensor:
-    """What speaks for each label up to each step, `[T, B, 10]`; the last step's are the logits; from chapter 09.
+    """What speaks for each label up to each step, `[T, B, 10]`; the last step's are the logits.
 
     `hidden` `[T, B, n_neurons]`: the hidden layer's spikes, as `net.record` gives them.
     """
@@ -490,7 +490,7 @@ def evidence(net: BinarySpikingNet, hidden: Tensor) -> Tensor:
 @without_autocast
 @torch.no_grad()
 def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset, seed: int) -> dict[str, Any]:
-    """What a network sends and does for an image, and how soon it could answer; derived in chapter 09.
+    """What a network sends and does for an image, and how soon it could answer; recorded for chapter 09.
 
     - `messages`: spikes of the hidden layer for an image; of an MLP, activations that are not 0;
     - `active_pixels`: pixels of an image that are not 0;
@@ -535,15 +535,16 @@ def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset,
 
 # --- The records ----------------------------------------------------------------------------------
 
-NOISE = (0.0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
+NOISE_LEVELS = (0.0, 0.2, 0.4, 0.8)
 DROPS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8)
 # Chapter 09's network, found by trying on held-out images.
 BINARY: dict[str, Any] = {"n_steps": 25, "reset": "subtract", "shape": "arctan", "slope": 3.0}
 
 
 def measure_surrogate(**settings: Any) -> dict[str, Any]:
+    """As `surrogate_trial`, on the whole of MNIST, with all that it can measure."""
     train, test = whole_mnist()
-    return surrogate_trial(train=train, test=test, noise_levels=NOISE[::2], drop_levels=DROPS, probe=True, **settings)
+    return surrogate_trial(train=train, test=test, noise_levels=NOISE_LEVELS, drop_levels=DROPS, probe=True, **settings)
 
 
 def measure_surrogate_held_out(n_train: int = 50_000, **settings: Any) -> dict[str, Any]:
@@ -568,8 +569,6 @@ def tuned_surrogate_trials() -> list[dict[str, Any]]:
     return trials
 
 
-# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
-# where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, Record] = {
     "09_tuning": Record(
         "784-100-10 with binary spikes, and the MLP, five epochs of Adam at several learning rates: 50,000 training"

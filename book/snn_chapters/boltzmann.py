@@ -21,6 +21,7 @@ from snn_helpers.devices import pick_device
 from snn_helpers.fast.draws import uniform_masks
 from snn_helpers.long.autocast import without_autocast
 from snn_helpers.long.recording import Record, examples, whole_mnist
+from snn_helpers.long.seeds import seeded
 from snn_helpers.records import load_results
 from snn_helpers.training import as_tensors
 
@@ -35,7 +36,7 @@ class Machine(NamedTuple):
 
 
 class Activity(NamedTuple):
-    """Where a rhythm stands: each layer's potentials, and for how many more steps its neurons are on; `[B, n]` each."""
+    """What a rhythm goes on from: potentials, and for how many more steps neurons are on; `[B, n]` for each layer."""
 
     potentials: tuple[Tensor, ...]
     steps_left: tuple[Tensor, ...]
@@ -385,7 +386,7 @@ ARMS = ("pixels", *ONE_LEVEL, *STACKS)
 
 
 def start_machine(sizes: tuple[int, ...], pixels: Tensor, generator: torch.Generator, scale: float = 0.01) -> Machine:
-    """A machine that knows no more than how often each pixel is on; from chapter 11."""
+    """A machine that knows no more than how often each pixel is on; used in chapter 11."""
     machine = draw_machine(sizes, scale, generator, device=pixels.device)
     return Machine(machine.weights, (torch.logit(pixels.mean(dim=0).clamp(0.01, 0.99)), *machine.biases[1:]))
 
@@ -408,7 +409,7 @@ def digits_trial(
     n_spiking: int = 1000,
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
-    """Train one of `ARMS` on digits without their labels, and see what it has learned; derived in chapter 11.
+    """Train one of `ARMS` on digits without their labels, and see what it has learned; recorded for chapter 11.
 
     Each batch is shown for 4 `n_steps` steps, whatever the arm: two cycles, or a slow one of twice the length.
 
@@ -428,7 +429,7 @@ def digits_trial(
     if arm not in ARMS:
         raise ValueError(f"arm must be one of {', '.join(map(repr, ARMS))}, not {arm!r}")
     device = pick_device(device)
-    generator = torch.Generator(device=device if device.type == "cuda" else "cpu").manual_seed(seed)
+    generator = seeded(seed, device)
     pixels, labels = _bright(draw_subset(train, n_train, seed), device)
     test_pixels, test_labels = _bright(test, device)
     row: dict[str, Any] = {"arm": arm, "seed": seed}
@@ -476,7 +477,7 @@ def train_once(
     rest: int,
     generator: torch.Generator,
 ) -> Machine:
-    """What one batch teaches one of `ARMS`, once a share `done` of the training is over; from chapter 11."""
+    """What one batch teaches one of `ARMS`, once a share `done` of the training is over."""
     if arm == "cd":
         for _ in range(2):
             machine = step_along(machine, cd_gradient(machine, pixels, 1, generator)[0], learning_rate)
@@ -507,7 +508,7 @@ def fast_cycle(
     rest: int,
     generator: torch.Generator,
 ) -> Machine:
-    """A cycle for each of these levels, which hears nothing from above and is shown the activity below; chapter 11."""
+    """A cycle for each of these levels, which hears nothing from above and is shown the activity below."""
     weights, biases = list(machine.weights), list(machine.biases)
     shown = pixels
     for level in range(levels.stop):
@@ -548,7 +549,7 @@ def run_whole(
 def readout_accuracy(
     features: Tensor, labels: Tensor, test_features: Tensor, test_labels: Tensor, penalty: float = 3e-3
 ) -> float:
-    """Accuracy, 0 to 1, of a linear read-out of features `[B, n]`: multinomial logistic regression; from chapter 11.
+    """Accuracy, 0 to 1, of a linear read-out of features `[B, n]`: multinomial logistic regression.
 
     The features are brought to mean 0 and, where they vary by more than 0.01, to standard deviation 1. What is
     minimised is the mean cross-entropy plus `penalty` times the sum of the squared weights.
@@ -593,6 +594,7 @@ def measure_boltzmann_held_out(**settings: Any) -> dict[str, Any]:
 
 
 def measure_boltzmann(**settings: Any) -> dict[str, Any]:
+    """As `digits_trial`, on digits of MNIST and its whole test set."""
     train, test = whole_mnist()
     return digits_trial(train=train, test=test, **settings)
 
@@ -617,8 +619,6 @@ def longer_boltzmann_trials() -> list[dict[str, Any]]:
     ]
 
 
-# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
-# where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, Record] = {
     "11_tuning": Record(
         "784-200 and 784-100-100, trained without labels on 4,000 images, each rule at several learning rates: 5,000"

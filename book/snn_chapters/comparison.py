@@ -88,6 +88,7 @@ TWINS = NETWORKS[:2]
 
 
 def measure_parity(**settings: Any) -> dict[str, Any]:
+    """As `run_trial`, on the whole of MNIST, with `NOISE`."""
     train, test = whole_mnist()
     return run_trial(train=train, test=test, noise_levels=NOISE, **settings)
 
@@ -101,6 +102,7 @@ def measure_learning_rate(**settings: Any) -> dict[str, Any]:
 
 
 def measure_small_data(n_train: int, **settings: Any) -> dict[str, Any]:
+    """As `run_trial`, on `n_train` of MNIST's training images, drawn by the seed, and its whole test set."""
     train, test = whole_mnist()
     return run_trial(train=draw_subset(train, n_train, settings["seed"]), test=test, **settings)
 
@@ -119,8 +121,6 @@ def tuned_trials() -> list[dict[str, Any]]:
     return trials
 
 
-# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
-# where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, Record] = {
     "04_parity": Record(
         "The article's schedule on the whole of MNIST: 128 steps, batch 1000, three epochs",

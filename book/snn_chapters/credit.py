@@ -18,6 +18,7 @@ from torch.utils.data import TensorDataset
 from snn_helpers import SpikingNet, flicker
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import without_autocast
+from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -80,7 +81,7 @@ def plasticity_trial(
     learning_rate: float = 0.1,
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
-    """Train on `"digits"` or `"patterns"`, and probe the gradient's plasticity on the way; chapter 06.
+    """Train on `"digits"` or `"patterns"`, and probe the gradient's plasticity on the way; recorded for chapter 06.
 
     SGD with momentum 0.5, for as many updates as `probe_at` ends with; the learning rate falls to
     a half after one third of them and to a tenth after two.
@@ -155,12 +156,12 @@ def probe(
     }
     if n_delays:
         row["windows"] = [windows(f, decay, n_delays, others, generator) for f, decay in zip(factors, decays)]
-    rounded: dict[str, Any] = _rounded(row)
+    rounded: dict[str, Any] = significant(row, 3)
     return rounded
 
 
 def truncated(net: SpikingNet, factors: list[Credit], decay: float, generator: torch.Generator) -> dict[str, float]:
-    """Cosine of the hidden layer's exact gradient with what remains of it without the future; chapter 06.
+    """Cosine of the hidden layer's exact gradient with what remains of it without the future; derived in chapter 06.
 
     `no_future`: the exact eligibility, but the learning signal leaves out what a spike does to
     the last layer's later steps. `no_future_no_reset`: and the eligibility is the plain trace of
@@ -195,7 +196,7 @@ def gradient_step(factors: Credit, decay: float) -> Tensor:
 def cosines(
     factors: Credit, wrong_signals: Tensor, decay: float, others: Tensor, generator: torch.Generator
 ) -> dict[str, dict[str, float]]:
-    """Cosine of the exact step with the step of each rule, for `raw` and for `centred` inputs; chapter 06.
+    """Cosine of the exact step with each rule's step, for `raw` and for `centred` inputs; recorded for chapter 06.
 
     Centred: the mean of each input over all steps and examples is taken off. What it adds to a
     step is the same for all examples: the step of the biases, in the shape of the mean image.
@@ -238,10 +239,11 @@ def rule_steps(
 
 
 def hebbian_share(factors: Credit, chosen: Tensor, decay: float) -> dict[str, float]:
-    """For the chosen examples (`[B]`, true or false) and centred inputs: how Hebbian their step is; chapter 06.
+    """How Hebbian the step of some examples is, for centred inputs; recorded for chapter 06.
 
-    `Hebb`, `STDP`: its cosine with these rules' steps. `preference`: -1 to 1, whether the error asks
-    for more of what the neuron does more than in its mean over all examples (1), or for less (-1).
+    `chosen` `[B]` is true for these examples. `Hebb`, `STDP`: the step's cosine with these rules' steps. `preference`:
+    -1 to 1, whether the error asks for more of what the neuron does more than in its mean over all examples (1), or for
+    less (-1).
     """
     usual = (factors.outputs > 0).to(factors.inputs.dtype).mean(dim=(0, 1))
     inputs = factors.inputs[:, chosen] - factors.inputs.mean(dim=(0, 1))
@@ -366,23 +368,14 @@ def _cosine(one: Tensor, other: Tensor) -> float:
     return cosine
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_rounded(part) for part in value]
-    return float(f"{value:.3g}") if isinstance(value, float) else value
-
-
 # --- The records ----------------------------------------------------------------------------------
 
 
 def measure_plasticity(**settings: Any) -> dict[str, Any]:
+    """As `plasticity_trial`, its digits those of the whole of MNIST."""
     return plasticity_trial(train=whole_mnist()[0] if settings["task"] == "digits" else None, **settings)
 
 
-# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
-# where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, Record] = {
     "06_plasticity": Record(
         "What gradient steps are made of, in training: 784-100-10 on digits, 128 steps, and 200-100-10 on ten"

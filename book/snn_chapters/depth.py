@@ -23,6 +23,7 @@ from snn_helpers import LayerRecord, SpikingLayer, SpikingNet, evaluate, fit
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import without_autocast
 from snn_helpers.long.checks import counted, is_plain_linear, layer_sizes, one_of, real, whole
+from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -50,7 +51,7 @@ class EnsembleNet(SpikingNet):
     ----------
     sizes : as in `SpikingNet`, with the number of labels last.
     per_label : the number of members, 1 or more.
-    readout : what stands for a neuron: the mean over steps of its `"states"`, or of its `"spikes"`.
+    readout : what a neuron says: the mean over steps of its `"states"`, or of its `"spikes"`.
     reading : how members become one answer. `"product"`: their values are added up before one
         softmax, which is the normalised product of their softmaxes. `"mixture"`: each has a
         softmax of its own, and the probabilities are averaged.
@@ -163,7 +164,7 @@ def read_members(members: Tensor, reading: str = "product") -> Tensor:
 
 
 def charges(record: LayerRecord, threshold: float) -> Tensor:
-    """The charge before the reset, of the record's shape: what stood above the threshold was handed out."""
+    """The charge before the reset, of the record's shape: what was above the threshold was handed out."""
     return torch.where(record.outputs > 0, record.outputs + threshold, record.states)
 
 
@@ -562,7 +563,7 @@ def _health(net: EnsembleNet, images: torch.Tensor, labels: torch.Tensor, seed: 
     found = diagnose(net, images, labels, seed)
     fired = (found[-1].rates > 0).unflatten(0, (net.per_label, -1)).any(dim=0)
     row: dict[str, Any] = {
-        name: [float(f"{getattr(layer, name):.4g}") for layer in found]
+        name: [significant(getattr(layer, name), 4) for layer in found]
         for name in ("rate", "dead", "always", "reach", "gradient")
     }
     return row | {"dead_labels": int((~fired).sum())}
@@ -579,6 +580,7 @@ def measure_few_digits(n_train: int, held_out: bool = True, **settings: Any) -> 
 
 
 def measure_repair(variant: str, **settings: Any) -> dict[str, Any]:
+    """As `measure_few_digits`, on 3,000 images, with one of `REPAIRS`."""
     return measure_few_digits(**(REPAIRS[variant] | {"n_train": 3000} | settings))
 
 
@@ -596,6 +598,7 @@ def repair_trials() -> list[dict[str, Any]]:
 
 
 def measure_depth(**settings: Any) -> dict[str, Any]:
+    """As `depth_trial`, on the whole of MNIST."""
     train, test = whole_mnist()
     return depth_trial(train=train, test=test, **settings)
 
@@ -622,8 +625,6 @@ def depth_trials(tuning: str = "08_depth_tuning") -> list[dict[str, Any]]:
     return [settings | {"seed": seed} for seed in range(5) for settings in best]
 
 
-# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
-# where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, Record] = {
     "08_depth_tuning": Record(
         "Two and four layers with the same choices of starting weights and learning rate, reset 'discharge': 32 steps,"

@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 from snn_helpers import SpikingNet, evaluate, fit, flicker
 from snn_helpers.long.autocast import full_precision
 from snn_helpers.long.checks import flat, source, whole
+from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -106,7 +107,7 @@ class _TwoShowings(torch.autograd.Function):
         ctx.recent = deque(maxlen=2 * net.horizon + 1)  # where the last layer fired, lately
         last = plain_layers(net, "OnlineNet")[1]
         logits = images.new_zeros(len(images), last.n_neurons)
-        # One more input, of 1, stands for the bias.
+        # The bias is the weight of one more input, which is always 1.
         arriving = F.pad(images.new_zeros(len(images), last.n_inputs), (0, 1), value=1.0)
         eligibility = images.new_zeros(len(images), last.n_neurons, last.n_inputs + 1)
         ctx.influence = torch.zeros_like(eligibility)  # d logit / d weight
@@ -185,9 +186,9 @@ def online_trial(
     learning_rates: Sequence[float] = (0.1, 0.05, 0.01),
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
-    """Train 784-100-10 on digits, `"online"` (forward in time) or by `"bptt"`, from the same seeds; chapter 06.
+    """Train 784-100-10 on digits, `"online"` (forward in time) or by `"bptt"`; recorded for chapter 06.
 
-    On the CPU the two see the same images with the same flicker. Returns the test accuracy and
+    From the same seed the two see the same images with the same flicker, on the CPU. Returns the test accuracy and
     loss, and the loss of each batch before its update.
     """
     if method not in ("online", "bptt"):
@@ -207,7 +208,7 @@ def online_trial(
     return {
         "test_accuracy": on_test.accuracy,
         "test_loss": on_test.loss,
-        "batch_loss": [float(f"{loss:.7g}") for loss in history.loss],
+        "batch_loss": significant(history.loss, 7),
         "seconds": round(history.seconds, 2),
     }
 
@@ -216,12 +217,11 @@ def online_trial(
 
 
 def measure_online(**settings: Any) -> dict[str, Any]:
+    """As `online_trial`, on the whole of MNIST."""
     train, test = whole_mnist()
     return online_trial(train=train, test=test, **settings)
 
 
-# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
-# where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, Record] = {
     "06_online": Record(
         "The article's schedule on the whole of MNIST with 32 steps, batch 1000, three epochs: backpropagation through"

@@ -66,7 +66,7 @@ class RecurrentSpikingLayer(SpikingLayer):
         currents = self.currents(inputs)
         delay, cut = whole("delay", self.delay), flag("cut", self.cut)
         silence = torch.zeros_like(currents[0])
-        states, outputs = [silence], [silence]  # what is handed out: step t's stands at t + 1
+        states, outputs = [silence], [silence]  # as handed out: entry t + 1 is what step t made
         for t in range(len(inputs) - 1):
             back = outputs[t + 1 - delay] if t >= delay else silence
             heard = self.recurrent(back.detach() if cut else back).to(currents.dtype)
@@ -77,7 +77,7 @@ class RecurrentSpikingLayer(SpikingLayer):
 
 
 class SequenceNet(nn.Module):
-    """A hidden layer and a read-out for input that changes over time; derived in chapter 10.
+    """A hidden layer and a read-out for input that changes over time; used in chapter 10.
 
     Maps frames `[B, T, n_inputs]` to log-probabilities `[B, n_classes]`. The logits are the states of
     the last layer, a `SpikingLayer`, averaged over the steps from `begin_eval` on.
@@ -213,7 +213,7 @@ def memory_trial(
     device: str | torch.device = "auto",
     **settings: Any,
 ) -> dict[str, Any]:
-    """Train one of `MEMORIES` on the delayed match, and test it on other digits; derived in chapter 10.
+    """Train one of `MEMORIES` on the delayed match, and test it on other digits; recorded for chapter 10.
 
     `settings` go to the hidden layer. Trials of one seed and gap see the same pairs, whatever the network.
     Returns the network, the seed, the gap, `train_accuracy`, `test_accuracy` and the `rate` of the hidden
@@ -233,24 +233,19 @@ def memory_trial(
         "gap": gap,
         "train_accuracy": evaluate(net, seen).accuracy,
         "test_accuracy": evaluate(net, unseen).accuracy,
-        "rate": _rounded((middle > 0).double().mean().item()) if gap else None,
+        "rate": round((middle > 0).double().mean().item(), 5) if gap else None,
     }
-
-
-def _rounded(value: float) -> float:
-    return round(value, 5)
 
 
 # --- The records ----------------------------------------------------------------------------------
 
 
 def measure_memory(**settings: Any) -> dict[str, Any]:
+    """As `memory_trial`, with pairs of digits of the whole of MNIST."""
     train, test = whole_mnist()
     return memory_trial(train=train, test=test, **settings)
 
 
-# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
-# where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, Record] = {
     "10_memory": Record(
         "49-64-2 on a delayed match of two digits, 15 epochs of Adam on 4,000 pairs, at one learning rate for all:"

@@ -18,7 +18,7 @@ from snn_helpers.long.seeds import seeded
 
 
 class Synchrony(NamedTuple):
-    """What `synchrony` found, each `[F]`, float64 on the CPU; derived in chapter 10.
+    """What `synchrony` returns, each `[F]`, float64 on the CPU.
 
     `frequencies` in cycles a step; `power` of the population's rate, (spikes a step and neuron)² for a cycle
     a step; `ratio`, that power in units of what independent neurons would have.
@@ -143,7 +143,7 @@ def rhythm_trial(
     n_shuffles: int = 99,
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
-    """The rhythm of the article's network, as drawn and after training; derived in chapter 10.
+    """The rhythm of the article's network, as drawn and after training; recorded for chapter 10.
 
     Returns the reset, the seed, `test_accuracy`, and under `"before"` and `"after"` what `listen` finds in each layer.
     """
@@ -164,7 +164,7 @@ def rhythm_trial(
 def listen(
     net: SpikingNet, images: Tensor, n_images: int, n_listened: int, n_shuffles: int, seed: int
 ) -> list[dict[str, Any]]:
-    """What each layer's population does after a burn-in of 128 steps; derived in chapter 10.
+    """What each layer's population does after a burn-in of 128 steps; recorded for chapter 10.
 
     For each layer: `rate` (spikes a step and neuron); `regularity` (the mean over trains) and `n_trains` (how
     many have enough intervals for it); `peak` and `frequency` (where the ratio of `synchrony` is largest);
@@ -185,8 +185,8 @@ def listen(
         spikes = layer[0]
         regular = regularity(spikes)
         row: dict[str, Any] = {
-            "rate": _rounded(spikes.double().mean().item()),
-            "regularity": _rounded(regular.mean().item()) if len(regular) else None,
+            "rate": round(spikes.double().mean().item(), 5),
+            "regularity": round(regular.mean().item(), 5) if len(regular) else None,
             "n_trains": len(regular),
         }
         try:
@@ -199,15 +199,15 @@ def listen(
         peak = true.max()
         shared, apart = synchrony(torch.cat(layer, dim=1)).ratio, synchrony(put_together(layer)).ratio
         row |= {
-            "peak": _rounded(peak.item()),
-            "frequency": _rounded(found_there.frequencies[true.argmax()].item()),
-            "mean_ratio": _rounded(true.mean().item()),
-            "shuffled_peak": _rounded(torch.stack(peaks).quantile(0.95).item()),
-            "p_value": _rounded((1 + sum(bool(other >= peak) for other in peaks)) / (1 + n_shuffles)),
-            "shared_mean": _rounded(shared.mean().item()),
-            "shared_peak": _rounded(shared.max().item()),
-            "apart_mean": _rounded(apart.mean().item()),
-            "apart_peak": _rounded(apart.max().item()),
+            "peak": round(peak.item(), 5),
+            "frequency": round(found_there.frequencies[true.argmax()].item(), 5),
+            "mean_ratio": round(true.mean().item(), 5),
+            "shuffled_peak": round(torch.stack(peaks).quantile(0.95).item(), 5),
+            "p_value": round((1 + sum(bool(other >= peak) for other in peaks)) / (1 + n_shuffles), 5),
+            "shared_mean": round(shared.mean().item(), 5),
+            "shared_peak": round(shared.max().item(), 5),
+            "apart_mean": round(apart.mean().item(), 5),
+            "apart_peak": round(apart.max().item(), 5),
         }
         found.append(row)
     return found
@@ -227,21 +227,16 @@ def put_together(showings: Sequence[Tensor]) -> Tensor:
     return torch.cat(mixed, dim=1)
 
 
-def _rounded(value: float) -> float:
-    return round(value, 5)
-
-
 # --- The records ----------------------------------------------------------------------------------
 
 
 def measure_rhythm(**settings: Any) -> dict[str, Any]:
+    """As `rhythm_trial`, trained on 5,000 digits of MNIST."""
     train, test = whole_mnist()
     few = examples(train, 5000)
     return rhythm_trial(train=few, test=test, **settings)
 
 
-# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
-# where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, Record] = {
     "10_rhythms": Record(
         "784-100-10, as drawn and after three epochs on 5,000 training images: the rhythm of each layer's population"

@@ -43,12 +43,11 @@ def engine_trial(
 
 
 def measure_engine(**settings: Any) -> dict[str, Any]:
+    """As `engine_trial`, on the whole of MNIST."""
     train, test = whole_mnist()
     return engine_trial(train=train, test=test, **settings)
 
 
-# What each record holds: in words, the function for one trial, and the trials' settings, as a list or,
-# where they depend on an earlier record, as a function that gives the list.
 RECORDS: dict[str, Record] = {
     "performance_accuracy": Record(
         "The article's schedule on the whole of MNIST, 128 steps, batch 1000, three epochs, trained in each setting of"

@@ -89,7 +89,7 @@ def alike(**tensors: Tensor) -> None:
         both = f"{first_name} and {name} must"
         if tensor.shape != first.shape:
             raise ValueError(
-                f"{both} have one shape: {first_name} has {tuple(first.shape)}, {name} {tuple(tensor.shape)}"
+                f"{both} have one shape: {first_name} has {list(first.shape)}, {name} {list(tensor.shape)}"
             )
         if tensor.dtype != first.dtype:
             raise TypeError(f"{both} have one dtype: {first_name} has {first.dtype}, {name} {tensor.dtype}")

@@ -35,6 +35,15 @@ def plain(value: Any) -> Any:
     )
 
 
+def significant(value: Any, digits: int) -> Any:
+    """The same with `digits` significant digits in each float, in lists and dicts too: a record need hold no more."""
+    if isinstance(value, dict):
+        return {name: significant(part, digits) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [significant(part, digits) for part in value]
+    return float(f"{value:.{digits}g}") + 0.0 if isinstance(value, float) else value  # + 0.0: no minus zeros
+
+
 def real_list(name: str, values: Any, each: str, least: float) -> list[float]:
     """The numbers of a sequence or array as a list of plain floats, each `least` or more; `each` says what for."""
     wanted = f"{name} must be a list that holds one number for each {each}"

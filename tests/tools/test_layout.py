@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 HELPERS = ROOT / "snn_helpers"
 # What a reader of the book reads; the rest is for speed, for long runs, and for the explorers.
 READ = sorted(path for path in HELPERS.glob("*.py") if path.name != "widgets.py")
+CHAPTERS = sorted((ROOT / "book" / "snn_chapters").glob("*.py"))
 MOST_LINES, LONGEST_FUNCTION = 1500, 80
 Definition = ast.FunctionDef | ast.ClassDef
 
@@ -41,9 +42,31 @@ def code_of_notebooks() -> dict[str, list[ast.Module]]:
     }
 
 
+@cache
+def taken_from(path: Path) -> frozenset[tuple[str, str]]:
+    """Which names a chapter's module takes from the helpers: (module, name)."""
+    nodes = (node for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom))
+    return frozenset((str(node.module), alias.name) for node in nodes for alias in node.names)
+
+
+def chapters_of(notebook: str) -> set[str]:
+    """The modules of `snn_chapters` that a notebook imports."""
+    found: set[str] = set()
+    for node in (node for cell in code_of_notebooks()[notebook] for node in ast.walk(cell)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "snn_chapters":
+            found |= set((node.module or "").split(".")[1:]) or {alias.name for alias in node.names}
+    return found
+
+
 def uses(name: str, module: str) -> set[str]:
-    """The notebooks that import a name from the package or from its module, or use it as `module.name`."""
+    """The notebooks that import a name from the package or from its module, or use it as `module.name`.
+
+    They do so themselves, or by a module of `snn_chapters`, the part of a chapter that is not in its cells.
+    """
     found = set()
+    for path in CHAPTERS:
+        if taken_from(path) & {("snn_helpers", name), (f"snn_helpers.{module}", name)}:
+            found |= {notebook for notebook in code_of_notebooks() if path.stem in chapters_of(notebook)}
     for notebook, cells in code_of_notebooks().items():
         for node in (node for cell in cells for node in ast.walk(cell)):
             imported = (
@@ -98,21 +121,24 @@ def test_two_notebooks_or_more_import_each_public_name() -> None:
     assert not missing, f"imported by fewer than two notebooks: {missing}"
 
 
-def test_the_chapter_that_a_docstring_names_has_that_name_in_its_code() -> None:
+def words_of(chapter: str) -> set[str]:
+    """The names in the code of a chapter, given by its number."""
+    (cells,) = (cells for notebook, cells in code_of_notebooks().items() if notebook.startswith(chapter))
+    nodes = [node for cell in cells for node in ast.walk(cell)]
+    return {str(getattr(n, "id", None) or getattr(n, "attr", None) or getattr(n, "name", None)) for n in nodes}
+
+
+@pytest.mark.parametrize("path", [*READ, *CHAPTERS], ids=lambda path: path.stem)
+def test_the_chapter_that_a_docstring_names_knows_of_it(path: Path) -> None:
+    """What is derived in a chapter has its name in the code there. What is only used in a chapter, or recorded for it,
+    is in a module from which that code takes something."""
     wrong = []
-    for path in READ:
-        for name, node in public(path).items():
-            for chapter in re.findall(
-                r"(?:derived in|from) chapter (\d\d)", (ast.get_docstring(node) or "").split("\n")[0]
-            ):
-                (cells,) = (cells for notebook, cells in code_of_notebooks().items() if notebook.startswith(chapter))
-                words = {
-                    getattr(n, "id", None) or getattr(n, "attr", None) or getattr(n, "name", None)
-                    for c in cells
-                    for n in ast.walk(c)
-                }
-                if name not in words:
-                    wrong.append(f"{path.stem}.{name} names chapter {chapter}")
+    for name, node in public(path).items():
+        told = " ".join((ast.get_docstring(node) or "").split("\n\n")[0].split())
+        for how, chapter in re.findall(r"(derived in|from|;|used in|recorded for) chapter (\d\d)", told):
+            wanted = {name} | (set(public(path)) if how in ("used in", "recorded for") else set())
+            if not wanted & words_of(chapter):
+                wrong.append(f"{path.stem}.{name} names chapter {chapter}")
     assert not wrong, wrong
 
 
@@ -158,7 +184,7 @@ def test_arrows_point_one_way() -> None:
 
 
 def test_chapters_know_nothing_of_one_another() -> None:
-    for path in (ROOT / "book" / "snn_chapters").glob("*.py"):
+    for path in CHAPTERS:
         known = {
             node.module
             for node in ast.walk(tree(path))

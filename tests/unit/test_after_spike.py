@@ -21,7 +21,7 @@ from snn_chapters.after_spike import (
     after_spike_window,
     coincidence_shares,
     late_weights,
-    probe,
+    probe_after_spike,
     trace_after_credit,
     two_sided_window,
     without_after_spikes,
@@ -538,7 +538,7 @@ def test_a_trial_refuses_an_unknown_variant() -> None:
 
 def test_probe_finds_the_integral_and_the_rate(device: torch.device) -> None:
     net, frames, labels = small_net(4, device)
-    found = probe(net, frames, labels, 2)
+    found = probe_after_spike(net, frames, labels, 2)
     first = net.layers[0]
     with torch.no_grad():
         outputs, signals = SpikingLayer.forward(first, frames)[1], first(frames)[1]
@@ -636,7 +636,7 @@ def test_what_a_variant_is_reaches_the_network_and_its_training(variant: str, mo
     order: list[str] = []
     monkeypatch.setattr(module, "whole_mnist", numbered)
     fitted = spy(monkeypatch, module, "fit", lambda given: (order.append("fit"), a_history(given))[1])
-    probed = spy(monkeypatch, module, "probe", lambda given: order.append("probe"))
+    probed = spy(monkeypatch, module, "probe_after_spike", lambda given: order.append("probe"))
     evaluated = spy(monkeypatch, module, "evaluate", an_evaluation)
     settings: dict[str, Any] = {"n_steps": 6, "batch_size": 40, "learning_rates": (0.3, 0.2), "n_probe": 15}
     row = module.measure_after_spike(variant=variant, seed=8, n_delays=4, device="cpu", **settings)

@@ -21,7 +21,7 @@ from snn_chapters.binary import (
     binary_spike,
     binary_step,
     evidence,
-    make_network,
+    make_model,
     surrogate_law,
     surrogate_slope,
     surrogate_trial,
@@ -347,7 +347,7 @@ def test_answers_against_a_loop_over_images(digits: TensorDataset) -> None:
 
 @pytest.mark.parametrize("network", ["binary", "mlp"])
 def test_no_drops_change_nothing_and_all_drops_leave_the_bias(network: str, digits: TensorDataset) -> None:
-    model = make_network(network, 0)
+    model = make_model(network, 0)
     images, labels = digits.tensors
     whole = (model(images).argmax(dim=1) == labels).double().mean().item()
     assert accuracy_with_drops(model, digits, 0.0, seed=0) == pytest.approx(whole)
@@ -368,7 +368,7 @@ def test_a_trial_repeats(network: str, digits: TensorDataset) -> None:
 
 def test_unknown_networks_are_refused() -> None:
     with pytest.raises(ValueError, match="network must be one of 'binary', 'mlp'"):
-        make_network("graded", 0)
+        make_model("graded", 0)
 
 
 # --- to other libraries --------------------------------------------------------------------------
@@ -425,7 +425,7 @@ def test_export_keeps_the_books_numbers() -> None:
 # --- The protocol ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("network", binary.NETWORKS)
+@pytest.mark.parametrize("network", binary.MODELS)
 def test_a_network_that_has_seen_one_class_knows_no_other(network: str) -> None:
     settings: dict[str, Any] = {"learning_rate": 0.02, "epochs": 4, "batch_size": 4, "device": "cpu"}
     settings |= {"noise_levels": (0.0,), "drop_levels": (0.0,)} | ({"n_steps": 6} if network == "binary" else {})
@@ -464,7 +464,7 @@ def test_the_silent_are_those_who_never_fire() -> None:
 
 def test_lost_messages_are_lost_and_not_made_up_for() -> None:
     """100 hidden neurons vote for label 0 and have the majority over the bias of label 1 only if most are heard."""
-    model = make_network("mlp", 0)
+    model = make_model("mlp", 0)
     with torch.no_grad():
         for layer in model.layers:
             layer.weight.zero_()
@@ -520,7 +520,7 @@ def test_settings_reach_the_network_and_its_training(spied: Spied) -> None:
     assert (given["seed"], given["learning_rate"], given["epochs"], given["batch_size"]) == (5, 0.03, 2, 64)
     assert given["longest_gradient"] is None and are(given["dataset"], range(N_TRAIN))
     assert (net.n_steps, hidden.reset, hidden.shape, hidden.slope, hidden.detach) == tuple(settings.values())
-    start = make_network("binary", 5, **settings)
+    start = make_model("binary", 5, **settings)
     assert all(torch.equal(one, other) for one, other in zip(net.parameters(), start.parameters()))
     assert scored["model"] is net and scored["seed"] == 5 and are(scored["dataset"], TEST_NUMBERS)
     assert [(call["level"], call["seed"]) for call in dropped] == [(0.1, 5), (0.4, 5)]

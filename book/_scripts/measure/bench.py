@@ -36,6 +36,7 @@ from torch import Tensor, nn
 
 from snn_helpers import Neuron, SpikingNet
 from snn_helpers.fast.draws import draw_words, words_for
+from snn_helpers.long.files import write_whole
 from snn_helpers.long.recording import provenance
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
@@ -337,7 +338,7 @@ def main() -> None:
     told["processor"] = processor()
     told["packages"] = {name: version(name) for name in ("torch", "snntorch", "norse", "spikingjelly")}
     content = {"provenance": told, "memory": memory, "trials": rows}
-    arguments.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    write_whole(arguments.out, (json.dumps(content, indent=1) + "\n").encode())
     for row in rows:
         if row["part"] == "main":
             middle = sorted(row["seconds"])[len(row["seconds"]) // 2]

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_helpers import load_mnist
+from snn_helpers.long.files import write_whole
 from snn_helpers.long.recording import provenance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "teach"))
@@ -33,9 +34,8 @@ def write(rows: list[dict[str, Any]]) -> None:
     )
     digits = len(load_mnist("train")) + len(load_mnist("test"))
     told = provenance("Seconds that each notebook runs at its defaults, from a new kernel to the last cell")
-    partial = RECORD.with_name(RECORD.name + ".partial")
-    partial.write_text(json.dumps({"provenance": told, "digits": digits, "trials": rows}, indent=1) + "\n", "utf-8")
-    os.replace(partial, RECORD)
+    content = {"provenance": told, "digits": digits, "trials": rows}
+    write_whole(RECORD, (json.dumps(content, indent=1) + "\n").encode())
 
 
 def main(names: list[str]) -> None:

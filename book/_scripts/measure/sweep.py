@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import csv
 import hashlib
+import io
 import itertools
 import json
 import os
@@ -29,6 +30,8 @@ from typing import Any
 import nbformat
 import papermill
 import yaml
+
+from snn_helpers.long.files import write_whole
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
 
@@ -102,9 +105,7 @@ def run_one(
             "seconds": round(time.perf_counter() - started, 1),
         }
         # Written last, and whole or not at all: it is what says that the run is there.
-        partial = row.with_name(row.name + ".partial")
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, row)
+        write_whole(row, (json.dumps(content, indent=1) + "\n").encode())
         print(f"{parameters} took {content['seconds']} s", flush=True)
         return row
     finally:
@@ -118,12 +119,11 @@ def write_table(folder: Path, files: list[Path]) -> Path:
     rows = [json.loads(path.read_text(encoding="utf-8")) for path in files]
     lines = [{**row["parameters"], **row["measured"], "run_seconds": row["seconds"]} for row in rows]
     table = folder / "table.csv"
-    partial = folder / "table.csv.partial"
-    with partial.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(lines[0]) if lines else [])
-        writer.writeheader()
-        writer.writerows(lines)
-    os.replace(partial, table)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]) if lines else [])
+    writer.writeheader()
+    writer.writerows(lines)
+    write_whole(table, text.getvalue().encode())
     return table
 
 

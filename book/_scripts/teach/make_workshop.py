@@ -29,6 +29,7 @@ from nbclient import NotebookClient
 from nbconvert.exporters import SlidesExporter
 from traitlets.config import Config
 
+from snn_helpers.long.files import write_whole
 from snn_helpers.records import load_results
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
@@ -301,9 +302,7 @@ def keep(notebook: Any, path: Path) -> None:
 
 def _write(notebook: Any, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    nbformat.write(notebook, partial)
-    os.replace(partial, path)
+    write_whole(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
 
 
 # --- slides --------------------------------------------------------------------------------------
