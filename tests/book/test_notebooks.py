@@ -7,6 +7,7 @@ that it depends on, and passes at once while nothing of that has changed; `--fre
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import math
 import os
@@ -23,7 +24,8 @@ import numpy as np
 import papermill
 import pytest
 import yaml
-from address import badges, current_address, current_branch, setup_cell
+from address import badges, current_address, setup_cell
+from make_results import all_records
 from notebooks import (
     BOOK,
     NOTEBOOKS,
@@ -154,6 +156,26 @@ def test_chapter_has_exercises_with_folded_solutions_and_checks(path: Path) -> N
     for cell in code_cells(notebook, "solution"):
         assert "hide-cell" in cell.metadata.tags
         assert cell.metadata.get("jupyter", {}).get("source_hidden") is True
+
+
+@each_notebook
+def test_says_how_each_record_that_it_shows_was_measured(path: Path) -> None:
+    """For the records of the chapters' modules: with the function that the record's `run` calls, or that itself."""
+    sources = "\n".join(cell.source.replace("%pip", "pass #") for cell in code_cells(read(path)))
+    calls = [node for node in ast.walk(ast.parse(sources)) if isinstance(node, ast.Call)]
+    told = {ast.literal_eval(c.args[0]): c.args[1:] for c in calls if ast.unparse(c.func) == "how_measured"}
+    named = {node.value for node in ast.walk(ast.parse(sources)) if isinstance(node, ast.Constant)}
+    records = all_records()
+    assert named & set(records) == set(told)
+    for name, code in told.items():
+        measured_by, to_read = set(), [inspect.unwrap(records[name].run)]
+        while to_read:  # the functions of the module that it calls, and those that they call
+            run = to_read.pop()
+            measured_by.add(run.__name__)
+            called = [run.__globals__.get(other) for other in run.__code__.co_names]
+            to_read += [f for f in called if inspect.isfunction(f) and f.__name__ not in measured_by]
+        for function in code:
+            assert ast.unparse(function) in measured_by, f"{name} was measured by {sorted(measured_by)}"
 
 
 # --- what its parameters may be --------------------------------------------------------------------
