@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from .long.checks import real, whole
+from .long.checks import floating, real, whole
+from .long.examples import stored
 from .long.mnist import FILES, DataError, NoCopyError, download, find_folder, missing, read_digits, small_set
 from .long.seeds import seeded
 
@@ -92,7 +93,8 @@ def draw_subset(dataset: TensorDataset, n_examples: int, seed: int) -> TensorDat
 
 def noisy(dataset: TensorDataset, level: float, seed: int, n_images: int = 2000) -> TensorDataset:
     """The first images with Gaussian noise of standard deviation `level` added, labels as they are; from chapter 04."""
-    images, labels = (part[: whole("n_images", n_images)] for part in dataset.tensors)
+    images, labels = (part[: whole("n_images", n_images)] for part in stored(dataset))
+    floating("images", images)
     noise = torch.randn(images.shape, generator=seeded(seed), device="cpu").to(images)
     return TensorDataset(images + real("level", level, least=0) * noise, labels)
 

@@ -20,6 +20,7 @@ from torch.utils.data import TensorDataset
 from snn_helpers.data import draw_subset
 from snn_helpers.devices import pick_device
 from snn_helpers.fast.draws import uniform_masks
+from snn_helpers.long.autocast import with_gradients
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.records import load_results
 from snn_helpers.training import as_tensors
@@ -555,6 +556,7 @@ def readout_accuracy(
     return float(((seen_in_test @ weight.T + bias).argmax(dim=1) == test_labels).double().mean())
 
 
+@with_gradients
 def fit_readout(features: Tensor, labels: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
     """The weights `[10, n]` and biases `[10]` of the logistic regression, by L-BFGS."""
     weight = torch.zeros(10, features.shape[1], dtype=features.dtype, device=features.device, requires_grad=True)

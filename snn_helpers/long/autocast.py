@@ -1,4 +1,4 @@
-"""What a model answers where `torch.autocast` may be on."""
+"""What a model answers where `torch.autocast` may be on, and gradients where they may be off."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+
+# A decorator for what needs gradients, also where its caller is under `torch.no_grad` or `torch.inference_mode`.
+with_gradients = torch.inference_mode(False)
 
 
 def answer(model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:
