@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from .long.checks import real, whole
+from .long.checks import floating, real, whole
+from .long.examples import stored
 from .long.mnist import FILES, DataError, NoCopyError, download, find_folder, missing, read_digits, small_set
 from .long.seeds import seeded
 
@@ -96,7 +97,8 @@ def noisy(dataset: TensorDataset, level: float, seed: int, n_images: int = 2000)
     `level` is in units of the image, whose pixels span 1; the labels stay as they are. Raises `TypeError` or
     `ValueError` for numbers that do not fit.
     """
-    images, labels = (part[: whole("n_images", n_images)] for part in dataset.tensors)
+    images, labels = (part[: whole("n_images", n_images)] for part in stored(dataset))
+    floating("images", images)
     noise = torch.randn(images.shape, generator=seeded(seed), device="cpu").to(images)
     return TensorDataset(images + real("level", level, least=0) * noise, labels)
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .long.autocast import full_precision, without_autocast
+from .long.autocast import full_precision, with_gradients, without_autocast
 from .long.checks import alike, delays_and_spikes, floating, one_of, real, shown, time_first
 from .long.moved import look_in
 from .long.plain_layers import plain_layers
@@ -141,6 +141,7 @@ def reset_slope(fired: Tensor, threshold: float, penalty: float, reset: str) -> 
     return 1 - (fired != 0).to(dtype) * Neuron(0.0, threshold, penalty, reset).taken_at_spike
 
 
+@with_gradients
 def gradient_window(
     delays: Sequence[int],
     earlier: Sequence[int] = (),
@@ -234,7 +235,7 @@ def trace_credit(net: SpikingNet, frames: Tensor, labels: Tensor) -> list[Credit
     Raises `TypeError` or `ValueError` for frames or labels that do not fit.
     """
     layers, found = plain_layers(net, "trace_credit"), []
-    shown(frames, labels, net.begin_eval)
+    labels = shown(frames, labels, net.begin_eval, layers[-1].n_neurons)
     n_steps, spikes = len(frames), frames
     for layer, record in zip(layers, net.run(frames)):
         slopes = reset_slope(record.outputs[1:], layer.threshold, layer.penalty, layer.reset)

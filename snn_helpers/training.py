@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import Dataset
 
 from .devices import pick_device
-from .long.autocast import answer
+from .long.autocast import answer, with_gradients
 from .long.checkpoint import Checkpoint, CheckpointError
 from .long.checks import real, whole
 from .long.divergence import TrainingDiverged, check_loss
@@ -88,7 +88,7 @@ def _train_step(
             continue
         images, labels = examples.read(mine, reading)
         with group.exchange(learner, part):
-            log_probs = answer(learner, images, group.noise[part])
+            log_probs = examples.fitting(answer(learner, images, group.noise[part]))
             loss = F.nll_loss(log_probs, labels, reduction="sum")
             # The gradients of all parts are added, and become that of the mean over the batch.
             (loss * (group.size / len(chosen))).backward()
@@ -102,6 +102,7 @@ def _train_step(
     history.accuracy.append(accuracy)
 
 
+@with_gradients
 def fit(
     model: nn.Module,
     dataset: Dataset[Any],
@@ -197,7 +198,7 @@ def evaluate(model: nn.Module, dataset: Dataset[Any], batch_size: int = 1000, se
     n_correct, summed_loss = 0, 0.0
     for reading, start in enumerate(range(0, len(examples), batch_size)):
         images, labels = examples.read(range(start, min(start + batch_size, len(examples))), reading)
-        log_probs = answer(model, images, generator)
+        log_probs = examples.fitting(answer(model, images, generator))
         # Summed, then divided once by the number of examples: batches may differ in size.
         summed_loss += F.nll_loss(log_probs, labels, reduction="sum").item()
         n_correct += int((log_probs.argmax(dim=1) == labels).sum())
@@ -205,6 +206,7 @@ def evaluate(model: nn.Module, dataset: Dataset[Any], batch_size: int = 1000, se
     return Evaluation(n_correct / len(examples), summed_loss / len(examples))
 
 
+@with_gradients
 def fit_adam(
     model: nn.Module,
     dataset: Dataset[Any],
@@ -233,7 +235,7 @@ def fit_adam(
         for chosen in examples.shuffled(generator).split(batch_size):
             images, labels = examples.read(chosen, len(losses))
             optimizer.zero_grad()
-            loss = F.nll_loss(answer(model, images, generator), labels)
+            loss = F.nll_loss(examples.fitting(answer(model, images, generator)), labels)
             loss.backward()
             if longest is not None:
                 nn.utils.clip_grad_norm_(model.parameters(), longest)

@@ -13,8 +13,9 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingLayer, SpikingNet, evaluate, fit, flicker
 from snn_helpers.devices import pick_device
-from snn_helpers.long.autocast import without_autocast
+from snn_helpers.long.autocast import with_gradients, without_autocast
 from snn_helpers.long.checks import alike, delays_and_spikes, flag, floating, real, shown, whole
+from snn_helpers.long.examples import stored
 from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
@@ -263,13 +264,14 @@ def without_after_spikes(net: SpikingNet) -> SpikingNet:
 
 
 @without_autocast
+@with_gradients
 def trace_after_credit(net: AfterSpikeNet, frames: Tensor, labels: Tensor) -> AfterCredit:
     """`trace_credit` for the first layer of a network with after-spikes, in evaluation; derived in chapter 07.
 
     Parameters and errors as in `trace_credit`; sets the network to evaluation.
     """
     first, *others = after_spike_layers(net)
-    shown(frames, labels, net.begin_eval)
+    labels = shown(frames, labels, net.begin_eval, others[-1].n_neurons)
     net.eval()
     with torch.no_grad():
         currents = first.currents(frames)
@@ -300,6 +302,7 @@ def late_weights(outputs: Tensor, late: Tensor, after_decay: float, n_delays: in
         yield after_decay ** (delay - 1) * outputs[:-delay] * late[delay:]
 
 
+@with_gradients
 def after_spike_window(
     delays: Sequence[int],
     after_decay: float = 0.8,
@@ -424,7 +427,7 @@ def after_spike_trial(
     weight_decay = settings.pop("weight_decay", 0.0)
     device = pick_device(device)
     net = AfterSpikeNet(n_steps, generator=seeded(seed), **settings).to(device)
-    images, labels = (part[:n_probe].to(device) for part in test.tensors)
+    images, labels = (part[:n_probe].to(device) for part in stored(test))
     frames = flicker(images.flatten(1), n_steps, seeded(seed))
     net.train()
     with torch.no_grad():

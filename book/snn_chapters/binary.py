@@ -15,8 +15,9 @@ from torch.utils.data import TensorDataset
 from snn_helpers import MLP, LayerRecord, SpikingLayer, SpikingNet, evaluate, flicker
 from snn_helpers.data import noisy
 from snn_helpers.devices import pick_device
-from snn_helpers.long.autocast import without_autocast
+from snn_helpers.long.autocast import with_gradients, without_autocast
 from snn_helpers.long.checks import alike, both, delays_and_spikes, flag, flat, floating, is_plain_linear, one_of, real
+from snn_helpers.long.examples import stored
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
 from snn_helpers.neurons import Neuron
@@ -237,6 +238,7 @@ class BinarySpikingNet(SpikingNet):
 # --- What one neuron's weight is asked to do -----------------------------------------------------
 
 
+@with_gradients
 def surrogate_window(
     delays: Sequence[int],
     voltages: Sequence[float],
@@ -422,7 +424,7 @@ def surrogate_trial(
     )
     seconds = time.perf_counter() - started
     on_test = evaluate(model, test, seed=seed)
-    few = TensorDataset(*(part[:2000] for part in test.tensors))
+    few = TensorDataset(*(part[:2000] for part in stored(test)))
     row: dict[str, Any] = {
         "network": network,
         "seed": seed,

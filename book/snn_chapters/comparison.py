@@ -10,6 +10,7 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import MLP, SpikingNet, evaluate, fit
 from snn_helpers.data import draw_subset, noisy
+from snn_helpers.long.examples import stored
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
 from snn_helpers.records import load_results
@@ -59,7 +60,7 @@ def run_trial(
     model = make_network(network, seed, n_steps)
     rates = [learning_rate * factor for factor in (1.0, 0.5, 0.1) for _ in range(epochs)]
     history = fit(model, train, seed=seed, device=device, learning_rates=rates, batch_size=batch_size, progress=False)
-    on_train = evaluate(model, TensorDataset(*(part[:10_000] for part in train.tensors)), seed=seed)
+    on_train = evaluate(model, TensorDataset(*(part[:10_000] for part in stored(train))), seed=seed)
     on_test = evaluate(model, test, seed=seed)
     return {
         "network": network,

@@ -18,6 +18,8 @@ from torch.utils.data import TensorDataset
 from snn_helpers import SpikingNet, flicker
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import without_autocast
+from snn_helpers.long.checks import real
+from snn_helpers.long.examples import stored
 from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
@@ -29,7 +31,7 @@ Task = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 
 def digits_task(train: TensorDataset, n_steps: int, device: torch.device) -> Task:
     """Draws `n` digits at random: `task(n, generator)` gives flickering frames `[T, n, 784]` and labels `[n]`."""
-    images, labels = (part.to(device) for part in train.tensors)
+    images, labels = (part.to(device) for part in stored(train))
 
     def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         chosen = torch.randint(len(labels), (n,), generator=generator, device="cpu").to(device)
@@ -96,7 +98,7 @@ def plasticity_trial(
     if task == "digits":
         if train is None:
             raise ValueError("the task 'digits' needs train, a set of digits")
-        draw, n_inputs = digits_task(train, n_steps, device), train.tensors[0][0].numel()
+        draw, n_inputs = digits_task(train, n_steps, device), stored(train)[0][0].numel()
     elif task == "patterns":
         n_inputs = 200
         draw = patterns_task(n_steps, device, generator, n_inputs)
@@ -132,7 +134,6 @@ def probe(
     net: SpikingNet, frames: Tensor, labels: Tensor, generator: torch.Generator, n_delays: int = 0
 ) -> dict[str, Any]:
     """What a gradient step on these examples would be made of; `n_delays` 0 leaves the windows out."""
-    decays = [layer.decay for layer in plain_layers(net, "probe")]
     log_probs = answer(net, frames)
     factors = trace_credit(net, frames, labels)
     # Each example's partner in the controls: one with another label, as long as no label has half of them.
@@ -140,13 +141,17 @@ def probe(
     others = torch.empty_like(by_label)
     others[by_label] = by_label.roll(len(labels) // 2)
     wrong = trace_credit(net, frames, labels[others])
+    layers = plain_layers(net, "probe")
+    if len(layers) != 2:
+        raise ValueError(f"probe is for one hidden layer and a last layer, not for {len(layers)} layers")
+    decays = [layer.decay for layer in layers]
     row: dict[str, Any] = {
         "accuracy": (log_probs.argmax(dim=1) == labels).float().mean().item(),
         "loss": F.nll_loss(log_probs, labels).item(),
         "rates": [(layer.outputs > 0).float().mean().item() for layer in factors],
         "raised": [((f.signals < 0).sum() / (f.signals != 0).sum().clamp(min=1)).item() for f in factors],
         "truncated": truncated(net, factors, decays[0], generator),
-        "cosines": [cosines(f, w.signals, decay, others, generator) for f, w, decay in zip(factors, wrong, decays)],
+        "cosines": [cosines(f, w.signals, d, others, generator) for f, w, d in zip(factors, wrong, decays)],
     }
     right = log_probs.argmax(dim=1) == labels
     row["by_answer"] = {
@@ -155,7 +160,7 @@ def probe(
         if chosen.sum() >= 5
     }
     if n_delays:
-        row["windows"] = [windows(f, decay, n_delays, others, generator) for f, decay in zip(factors, decays)]
+        row["windows"] = [windows(layer, d, n_delays, others, generator) for layer, d in zip(factors, decays)]
     rounded: dict[str, Any] = significant(row, 3)
     return rounded
 
@@ -351,7 +356,7 @@ def _mean_error(signals: Tensor) -> Tensor:
 
 def _signed_stdp(pre: Tensor, post: Tensor, decay: float) -> Tensor:
     """`pair_stdp` with both sides equal, for values of either sign: it is linear in each of its two trains."""
-    tau = -1 / math.log(decay)
+    tau = -1 / math.log(_fading(decay))
     handed_out = torch.zeros_like(post)
     handed_out[1:] = post[:-1]
     change = torch.zeros(post.shape[2], pre.shape[2], dtype=pre.dtype, device=pre.device)
@@ -361,6 +366,12 @@ def _signed_stdp(pre: Tensor, post: Tensor, decay: float) -> Tensor:
             if one.any() and other.any():
                 change += s * r * pair_stdp(one, other, 1.0, 1.0, tau, tau)
     return change
+
+
+def _fading(decay: float) -> float:
+    if not 0 < real("decay", decay) < 1:
+        raise ValueError(f"decay must lie between 0 and 1, both excluded, to have a time constant, not {decay}")
+    return decay
 
 
 def _cosine(one: Tensor, other: Tensor) -> float:

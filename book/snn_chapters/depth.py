@@ -6,6 +6,7 @@ from data, so that its neurons fire at a wanted rate; `diagnose` says who fires 
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections.abc import Sequence
@@ -21,8 +22,8 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import LayerRecord, SpikingLayer, SpikingNet, evaluate, fit
 from snn_helpers.devices import pick_device
-from snn_helpers.long.autocast import without_autocast
-from snn_helpers.long.checks import counted, is_plain_linear, layer_sizes, one_of, real, whole
+from snn_helpers.long.autocast import with_gradients, without_autocast
+from snn_helpers.long.checks import classes, counted, is_plain_linear, layer_sizes, one_of, real, whole
 from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, examples, whole_mnist
@@ -365,6 +366,7 @@ class LayerHealth:
 
 
 @without_autocast
+@with_gradients
 def diagnose(net: SpikingNet, images: Tensor, labels: Tensor, seed: int = 0) -> list[LayerHealth]:
     """Show the images to the network and look at each layer, the first one first; derived in chapter 08.
 
@@ -373,16 +375,17 @@ def diagnose(net: SpikingNet, images: Tensor, labels: Tensor, seed: int = 0) -> 
     """
     layers = plain_layers(net, "diagnose", any_read_out=True)
     device = next(net.parameters()).device
-    images, labels = images.to(device), labels.to(device)
-    was_training = net.training
-    net.eval()
+    n_classes = layers[-1].n_neurons // getattr(net, "per_label", 1)
+    images, labels = images.to(device), classes(labels, len(images), n_classes).to(device)
+    # A copy, in which nothing is frozen: the network is left as it was, whatever happens.
+    twin = copy.deepcopy(net).eval().requires_grad_()
     with torch.no_grad():
-        records = net.record(images, seeded(seed))
-    with torch.enable_grad():
-        loss = F.nll_loss(net(images, generator=seeded(seed)), labels)
-        parameters = [part for layer in layers for part in (layer.linear.weight, layer.linear.bias)]
-        gradients = torch.autograd.grad(loss, parameters)
-    net.train(was_training)
+        records = twin.record(images, seeded(seed))
+    linears = [layer.linear for layer in plain_layers(twin, "diagnose", any_read_out=True)]
+    loss = F.nll_loss(twin(images, generator=seeded(seed)), labels)
+    wanted = [linear.weight for linear in linears] + [linear.bias for linear in linears]
+    gradients = torch.autograd.grad(loss, wanted)
+    of_weights, of_biases = gradients[: len(layers)], gradients[len(layers) :]
     return [
         LayerHealth(
             rates=(record.outputs > 0).to(torch.float32).mean(dim=(0, 1)).cpu(),
@@ -390,7 +393,7 @@ def diagnose(net: SpikingNet, images: Tensor, labels: Tensor, seed: int = 0) -> 
             reached=(of_bias != 0).cpu(),
             gradient=of_weight.square().mean().sqrt().item(),
         )
-        for layer, record, of_weight, of_bias in zip(layers, records, gradients[::2], gradients[1::2])
+        for layer, record, of_weight, of_bias in zip(layers, records, of_weights, of_biases)
     ]
 
 

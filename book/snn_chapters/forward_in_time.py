@@ -62,7 +62,7 @@ class OnlineNet(SpikingNet):
         _ = self.showing  # refuses steps that do not fit
         first.currents(flat(images[:1]).unsqueeze(0))  # refuses images that do not fit
         with full_precision(images.device):
-            parameters = (*first.linear.parameters(), *last.linear.parameters())
+            parameters = [part for layer in (first, last) for part in (layer.linear.weight, layer.linear.bias)]
             logits: Tensor = _TwoShowings.apply(self, flat(images), generator, *parameters)
         return logits
 

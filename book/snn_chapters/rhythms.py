@@ -13,6 +13,7 @@ from snn_helpers import SpikingNet, evaluate, fit, flicker
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import without_autocast
 from snn_helpers.long.checks import flat, whole
+from snn_helpers.long.examples import stored
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
 
@@ -149,7 +150,7 @@ def rhythm_trial(
     """
     device = pick_device(device)
     net = SpikingNet(n_steps, reset=reset, generator=seeded(seed)).to(device)
-    images = test.tensors[0].to(device)
+    images = stored(test)[0].to(device)
     settings = {"n_images": n_images, "n_listened": n_listened, "n_shuffles": n_shuffles, "seed": seed}
     row: dict[str, Any] = {"reset": reset, "seed": seed, "before": listen(net, images, **settings)}
     fit(net, train, seed=seed, device=device, learning_rates=learning_rates, batch_size=batch_size, progress=False)

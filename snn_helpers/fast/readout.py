@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from ..long.autocast import full_precision
-from ..long.checks import is_plain_linear
+from ..long.checks import weight_and_bias
 from ..neurons import Neuron
 from .draws import LEVELS, draw_words, steps_at_once, words_for
 from .scan import Scratch, backward_step, can_scan, forward_step, refuse_second_derivatives
@@ -272,7 +272,7 @@ def can_read_out(images: Tensor, layers: Sequence[Any]) -> bool:
     """Whether `read_out` does what is asked of plain layers; else the plain way does, or says what is wrong."""
     if any(_is_watched(layer, layer.linear) for layer in layers):
         return False
-    weights = [weight for layer in layers for weight in layer.linear.parameters()]
+    weights = _weights(layers)
     return (
         images.dtype in (torch.float32, torch.float64)
         and all(weight.dtype == images.dtype and weight.device == images.device for weight in weights)
@@ -287,10 +287,16 @@ def can_read_out(images: Tensor, layers: Sequence[Any]) -> bool:
 GLOBAL_HOOKS = ("forward", "forward_pre", "backward", "backward_pre")
 
 
+def _weights(layers: Sequence[Any]) -> list[Tensor]:
+    """Weight and bias of each layer, one layer after another."""
+    return [part for layer in layers for part in weight_and_bias(layer.linear) or ()]
+
+
 def _is_watched(layer: nn.Module, linear: nn.Module) -> bool:
     """Whether someone has hooked in to see what the layer is given and hands out, or has replaced a part of it."""
     return (
-        not is_plain_linear(linear)
+        weight_and_bias(linear) is None
+        or "forward" in linear.__dict__
         # One by one: the function that asks all of them came after torch 2.6.
         or any(len(getattr(torch.nn.modules.module, f"_global_{kind}_hooks")) for kind in GLOBAL_HOOKS)
         or any(
@@ -318,9 +324,9 @@ def read_out(
     n_steps, begin_eval, generator, shared, mixed : as in `SpikingNet`.
     """
     layers: list[Any] = list(net.layers)  # type: ignore[arg-type]
-    linears, neurons = [layer.linear for layer in layers], [layer.neuron for layer in layers]
+    neurons = [layer.neuron for layer in layers]
     plan = Plan(n_steps, begin_eval, neurons, generator, shared, mixed, _spare.setdefault(net, {}))
-    images, weights = images.contiguous(), [part for linear in linears for part in linear.parameters()]
+    images, weights = images.contiguous(), _weights(layers)
     with full_precision(images.device):
         if not (torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)):
             with torch.no_grad():

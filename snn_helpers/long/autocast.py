@@ -1,4 +1,4 @@
-"""What a model answers where `torch.autocast` may be on."""
+"""What a model answers where `torch.autocast` may be on, and gradients where they may be off."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ from torch import Tensor, nn
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
+
+
+# A decorator for what needs gradients, also where its caller is under `torch.no_grad` or `torch.inference_mode`.
+with_gradients = torch.inference_mode(False)
 
 
 def answer(model: nn.Module, images: Tensor, generator: torch.Generator) -> Tensor:

@@ -114,15 +114,30 @@ def delays_and_spikes(delays: Sequence[int], earlier: Sequence[int] = ()) -> tup
     return plain[0], plain[1]
 
 
-def shown(frames: Any, labels: Tensor, begin_eval: int) -> None:
-    """Raise unless frames `[T, B, n]` and labels `[B]` can be shown to a network that reads from `begin_eval` on."""
+def classes(labels: Any, n_examples: int, n_classes: int) -> Tensor:
+    """`labels`, which must be classes `[n_examples]` from 0 to `n_classes - 1`, as int64."""
+    if not isinstance(labels, Tensor):
+        raise TypeError(f"labels must be a torch.Tensor, not {type(labels).__name__}")
+    if labels.shape != (n_examples,):
+        raise ValueError(f"labels must have the shape [{n_examples}], one an example, not {list(labels.shape)}")
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise TypeError(f"labels must be whole numbers, the classes from 0, as torch.int64, not {labels.dtype}")
+    if n_examples == 0:
+        raise ValueError("there must be at least one example, but there is none")
+    for extreme in (int(labels.min()), int(labels.max())):
+        if not 0 <= extreme < n_classes:
+            raise ValueError(f"labels must lie between 0 and {n_classes - 1}, the classes, but one is {extreme}")
+    return labels.long()
+
+
+def shown(frames: Any, labels: Any, begin_eval: int, n_classes: int) -> Tensor:
+    """The labels `[B]`, once frames `[T, B, n]` and they can be shown to a network that reads from `begin_eval` on."""
     time_first("frames", frames)
     if len(frames) < 2 or len(frames) <= begin_eval:
         raise ValueError(
             f"frames must have at least 2 steps, and more than begin_eval ({begin_eval}), not {len(frames)}"
         )
-    if labels.shape != frames.shape[1:2]:
-        raise ValueError(f"labels must have the shape [{frames.shape[1]}], one an example, not {list(labels.shape)}")
+    return classes(labels, frames.shape[1], n_classes)
 
 
 def counted(values: Tensor, begin_eval: Any) -> Tensor:
@@ -151,6 +166,16 @@ def layer_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
             f"sizes must hold two or more whole numbers of at least 1 (inputs, hidden layers, classes), not {sizes!r}"
         )
     return found
+
+
+def weight_and_bias(linear: Any) -> tuple[Tensor, Tensor] | None:
+    """The two parameters of a plain `nn.Linear`; None for one that has others, is pruned, or has no bias.
+
+    Never `linear.parameters()`, whose order is that of registration: to prune for good puts the weight last.
+    """
+    if type(linear) is not nn.Linear or set(linear._parameters) != {"weight", "bias"} or linear.bias is None:
+        return None
+    return linear.weight, linear.bias
 
 
 def source(generator: Any) -> torch.Generator | None:

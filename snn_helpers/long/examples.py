@@ -31,7 +31,7 @@ class Examples:
 
     def __init__(self, dataset: Dataset[Any], device: torch.device, seed: int = 0) -> None:
         self.n = count(dataset)
-        self.dataset, self.device, self.seed = dataset, device, seed
+        self.dataset, self.device, self.seed, self.last_class = dataset, device, seed, 0
         tensors = _tensors(dataset)
         self.tensors = None if tensors is None else self._checked(*tensors)
         if tensors is None:
@@ -80,7 +80,22 @@ class Examples:
             )
         if int(labels.min()) < 0:
             raise ValueError(f"labels must be the classes, from 0, but one of them is {int(labels.min())}")
-        return images.to(self.device), labels.to(self.device, torch.int64)
+        self.last_class = max(self.last_class, int(labels.max()))
+        images, labels = images.to(self.device), labels.to(self.device, torch.int64)
+        return (images.clone() if images.is_inference() else images), labels  # what is to be learned from is saved
+
+    def fitting(self, log_probs: Tensor) -> Tensor:
+        """`log_probs` `[B, n_classes]`, a model's answer, once the labels are found to be classes that it knows."""
+        if log_probs.dim() != 2:
+            raise ValueError(
+                f"the model must give log-probabilities [batch, classes], not the shape {list(log_probs.shape)}"
+            )
+        if self.last_class >= log_probs.shape[1]:
+            raise ValueError(
+                f"labels must lie between 0 and {log_probs.shape[1] - 1}, the classes that the model tells apart, but"
+                f" one of them is {self.last_class}"
+            )
+        return log_probs
 
 
 def as_tensors(dataset: Dataset[Any], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -92,6 +107,21 @@ def as_tensors(dataset: Dataset[Any], device: torch.device) -> tuple[Tensor, Ten
     n = count(dataset)
     images, labels = _tensors(dataset) or _collate(dataset, range(n))
     return images.to(device), labels.to(device)
+
+
+def stored(dataset: Any) -> tuple[Tensor, Tensor]:
+    """The images and labels of a data set that is two tensors and no more; `TypeError` for another one.
+
+    What takes some of the images, or changes them, would lose what a data set makes of them in its `__getitem__`.
+    """
+    count(dataset)
+    found = _tensors(dataset)
+    if found is None:
+        raise TypeError(
+            "dataset must be a TensorDataset of images and labels, its examples as stored, not"
+            f" {type(dataset).__name__}"
+        )
+    return found
 
 
 def count(dataset: Any) -> int:

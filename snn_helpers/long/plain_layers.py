@@ -6,7 +6,7 @@ from torch import nn
 
 from ..layers import SpikingLayer
 from ..networks import SpikingNet
-from .checks import is_plain_linear
+from .checks import weight_and_bias
 
 
 def plain_layers(net: nn.Module, for_what: str, any_read_out: bool = False) -> list[SpikingLayer]:
@@ -26,10 +26,10 @@ def plain_layers(net: nn.Module, for_what: str, any_read_out: bool = False) -> l
     for place, layer in enumerate(net.layers, start=1):
         if not (isinstance(layer, SpikingLayer) and layer.is_plain):
             raise TypeError(f"{told}; layer {place} is a {type(layer).__name__} with dynamics or settings of its own")
-        if not is_plain_linear(layer.linear):
+        if weight_and_bias(layer.linear) is None:
             raise TypeError(
-                f"{told}; layer {place} has a {type(layer.linear).__name__} in place of an nn.Linear with weights and"
-                " biases"
+                f"{told}; layer {place} has no nn.Linear of a weight and a bias, but {layer.linear} with the parameters"
+                f" {', '.join(dict(layer.linear.named_parameters())) or 'of none'}"
             )
         layers.append(layer)
     return layers

@@ -24,7 +24,7 @@ import numpy as np
 import papermill
 import pytest
 import yaml
-from address import badges, current_address, setup_cell
+from address import badges, current_address, current_branch, setup_cell
 from make_results import all_records
 from notebooks import (
     BOOK,

@@ -24,6 +24,7 @@ from snn_chapters.depth import (
     share_gradient,
     silence_penalty,
 )
+from snn_chapters.forward_in_time import OnlineNet
 from spies import (
     N_TRAIN,
     TEST_NUMBERS,
@@ -606,3 +607,37 @@ def test_settings_of_an_ensemble_that_no_longer_fit_are_refused(changed: dict[st
 def test_members_are_read_in_a_way_that_exists() -> None:
     with pytest.raises(ValueError, match="reading must be one of 'product', 'mixture', not 'mean'"):
         depth.read_members(torch.rand(2, 3, 4), "mean")
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_diagnosis_of_a_network_that_learns_forward_in_time(off: Any, frozen: bool) -> None:
+    """It gives the gradients of the plain network, also where gradients are off, and leaves all as it was."""
+    images, labels = torch.rand(4, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 1])
+    nets = [
+        kind(9, sizes=(6, 5, 3), threshold=0.5, generator=torch.Generator().manual_seed(0))
+        for kind in (SpikingNet, OnlineNet)
+    ]
+    nets[1].requires_grad_(not frozen).layers[0].eval()
+    wanted = diagnose(nets[0], images, labels)
+    with off():
+        found = diagnose(nets[1], images, labels)
+    for one, other in zip(found, wanted):
+        assert one.gradient == pytest.approx(other.gradient, rel=1e-4) and other.gradient > 0
+        assert torch.equal(one.reached, other.reached)
+    assert nets[1].training and not nets[1].layers[0].training
+    assert all(part.requires_grad != frozen and part.grad is None for part in nets[1].parameters())
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (torch.tensor([0, 3]), "labels must lie between 0 and 2, the classes, but one is 3"),
+        (torch.tensor([-100, 1]), "but one is -100"),
+        (torch.tensor([0.0, 1.0]), "labels must be whole numbers"),
+        (torch.tensor([0]), r"labels must have the shape \[2\]"),
+    ],
+)
+def test_diagnosis_refuses_labels_that_are_no_classes(labels: torch.Tensor, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        diagnose(EnsembleNet(5, sizes=(6, 4, 3), per_label=2), torch.rand(2, 6), labels)

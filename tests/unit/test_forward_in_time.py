@@ -23,6 +23,7 @@ from spies import (
     spy,
 )
 from torch import Tensor
+from torch.nn.utils import prune
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import TensorDataset
@@ -274,3 +275,10 @@ def test_the_recorded_trials_differ_in_nothing_but_the_method() -> None:
     assert isinstance(trials, list) and trials
     by_method = {m: [t | {"method": None} for t in trials if t["method"] == m] for m in ("bptt", "online")}
     assert by_method["bptt"] == by_method["online"] and len(trials) == 2 * len(by_method["bptt"])
+
+
+def test_a_mask_over_the_weights_is_refused_in_words() -> None:
+    net = OnlineNet(5, sizes=(6, 4, 3))
+    prune.random_unstructured(net.layers[1].linear, "weight", amount=0.5)
+    with pytest.raises(TypeError, match=r"layer 2 has no nn.Linear of a weight and a bias, .* bias, weight_orig"):
+        net(torch.rand(2, 6), torch.Generator().manual_seed(0))

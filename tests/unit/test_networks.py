@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from snn_chapters.forward_in_time import OnlineNet
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from snn_helpers import MLP, LayerRecord, SpikingNet
 from snn_helpers.neurons import RESETS
@@ -322,3 +324,36 @@ def test_a_seed_in_place_of_a_generator_is_refused_in_words(kind: Any) -> None:
 def test_switches_are_true_or_false(name: str) -> None:
     with pytest.raises(TypeError, match=f"{name} must be True or False, not str"):
         SpikingNet(4, **{name: "no"})
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("kind", [SpikingNet, OnlineNet])
+def test_weights_pruned_for_good_answer_and_learn_as_any_others(kind: Any, place: int) -> None:
+    """To prune for good registers the weight anew, after the bias."""
+    images, labels = torch.rand(3, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2])
+    found = []
+    for pruned in (True, False):
+        net = kind(9, sizes=(6, 4, 3), threshold=0.5, generator=torch.Generator().manual_seed(0))
+        linear = net.layers[place].linear
+        if pruned:
+            prune.l1_unstructured(linear, "weight", amount=0.4)
+            prune.remove(linear, "weight")
+            assert [name for name, _ in linear.named_parameters()] == ["bias", "weight"]
+        else:
+            with torch.no_grad():
+                smallest = linear.weight.abs().flatten().argsort()[: round(0.4 * linear.weight.numel())]
+                linear.weight.view(-1)[smallest] = 0
+        log_probs = net(images, torch.Generator().manual_seed(2))
+        torch.nn.functional.nll_loss(log_probs, labels).backward()
+        found.append([log_probs] + [parameter.grad for _, parameter in sorted(net.named_parameters())])
+    for one, other in zip(*found):
+        torch.testing.assert_close(one, other)
+
+
+def test_pruned_weights_of_an_mlp_are_found() -> None:
+    net, images = MLP((6, 4, 3)), torch.rand(2, 6)
+    prune.random_unstructured(net.layers[0], "weight", amount=0.5)
+    hidden = torch.relu(images @ (net.layers[0].weight_orig * net.layers[0].weight_mask).T + net.layers[0].bias)
+    torch.testing.assert_close(net(images), net.layers[1](hidden).log_softmax(dim=1))
+    with pytest.raises(ValueError, match="images must have 6 pixels each"):
+        net(torch.rand(2, 5))

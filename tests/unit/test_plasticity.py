@@ -493,3 +493,24 @@ def gradients(net: SpikingNet, images: Tensor, labels: Tensor) -> tuple[Tensor, 
     log_probs = net(images, generator)
     F.nll_loss(log_probs, labels).backward()
     return log_probs.detach(), [p.grad.clone() for p in net.parameters() if p.grad is not None], generator.get_state()
+
+
+@pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        (torch.tensor([0, 3]), "labels must lie between 0 and 2, the classes, but one is 3"),
+        (torch.tensor([0, -1]), "but one is -1"),
+        (torch.tensor([0.0, 1.0]), "labels must be whole numbers"),
+        ([0, 1], "labels must be a torch.Tensor, not list"),
+    ],
+)
+def test_credit_refuses_labels_that_are_no_classes(labels: Any, words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=words):
+        trace_credit(SpikingNet(5, sizes=(6, 4, 3)), torch.rand(5, 2, 6), labels)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_a_window_is_found_where_gradients_are_off(off: Any) -> None:
+    with off():
+        found = gradient_window([-1, 0, 2], decay=0.5)
+    assert found.tolist() == [0.0, 1.0, 0.25]

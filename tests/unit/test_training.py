@@ -1017,3 +1017,30 @@ def test_killed_runs_end_where_an_uninterrupted_one_ends(model: str, number: int
     assert resumed["history"] == whole["history"]
     for name, weights in whole["weights"].items():
         assert torch.equal(resumed["weights"][name], weights)
+
+
+@pytest.mark.parametrize("off", [torch.no_grad, torch.inference_mode])
+def test_training_goes_on_where_gradients_are_off(off: Any) -> None:
+    images, labels = torch.rand(6, 8), torch.randint(0, 3, (6,))
+    found = []
+    for way in (torch.enable_grad, off):
+        model = MLP((8, 4, 3), generator=torch.Generator().manual_seed(0))
+        with way():
+            data = TensorDataset(images.clone(), labels.clone())
+            fit(model, data, device="cpu", batch_size=3, learning_rates=[0.5], progress=False)
+            fit_adam(model, data, seed=0, learning_rate=0.01, epochs=1, device="cpu")
+        found.append([part.detach().clone() for part in model.parameters()])
+    for one, other in zip(*found):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("way", ["fit", "fit_adam", "evaluate"])
+def test_a_label_beyond_the_classes_is_refused_in_words(way: str) -> None:
+    model, data = MLP((8, 4, 3)), TensorDataset(torch.rand(5, 8), torch.tensor([0, 1, 2, 3, 0]))
+    with pytest.raises(ValueError, match="labels must lie between 0 and 2, the classes that the model tells apart"):
+        if way == "fit":
+            fit(model, data, device="cpu", progress=False)
+        elif way == "fit_adam":
+            fit_adam(model, data, seed=0, learning_rate=0.1, device="cpu")
+        else:
+            evaluate(model, data)
