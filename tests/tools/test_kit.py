@@ -175,6 +175,8 @@ def test_a_wheel_holds_helpers_scripts_and_records_and_leaves_nothing_behind(tmp
         assert str(path.relative_to(ROOT)) in names
     for path in (ROOT / "book" / "results").glob("*.json"):
         assert f"snn_helpers/results/{path.name}" in names
+    for path in [*(ROOT / "book" / "snn_chapters").glob("*.py"), *(ROOT / "snn_helpers").glob("*/**/*.py")]:
+        assert str(path.relative_to(ROOT)).removeprefix("book/") in names
     assert {path.name for path in ROOT.iterdir()} == before
 
 

@@ -45,7 +45,7 @@ The digits: {digits}
 
 ## Set a machine up
 
-You need Python 3.11 or newer{and_the_packages}. In this folder:
+You need Python 3.11.5 to 3.14{and_the_packages}. In this folder:
 
 ```
 python3 -m venv .venv
@@ -91,8 +91,8 @@ os.environ["SNN_OFFLINE"] = "1"
 if (HERE / "data" / "MNIST").exists():
     os.environ["SNN_DATA_DIR"] = str(HERE / "data")
 
-if sys.version_info < (3, 11):
-    sys.exit(f"This needs Python 3.11 or newer; this one is {sys.version.split()[0]}.")
+if not (3, 11, 5) <= sys.version_info < (3, 15):
+    sys.exit(f"This needs Python 3.11.5 to 3.14; this one is {sys.version.split()[0]}.")
 try:
     import torch
 
@@ -132,8 +132,8 @@ def make_wheel(folder: Path, root: Path = ROOT) -> Path:
         for name in ("pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(root / name, aside)
         skipped = shutil.ignore_patterns("__pycache__", "*.partial")
-        shutil.copytree(root / "snn_helpers", Path(aside) / "snn_helpers", ignore=skipped)
-        shutil.copytree(root / "book" / "results", Path(aside) / "book" / "results", ignore=skipped)
+        for name in ("snn_helpers", "book/snn_chapters", "book/results"):
+            shutil.copytree(root / name, Path(aside) / name, ignore=skipped)
         _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), aside)
     (wheel,) = folder.glob("snn_helpers-*.whl")
     return wheel
