@@ -47,14 +47,18 @@ class RecurrentSpikingLayer(SpikingLayer):
 
     def __init__(
         self,
-        *args: Any,
+        n_inputs: int,
+        n_neurons: int,
+        decay: float = 0.9,
+        threshold: float = 2.0,
+        penalty: float = 2.5,
+        reset: str = "scale",
+        generator: torch.Generator | None = None,
         delay: int = 1,
         scale: float = 1.0,
         cut: bool = False,
-        generator: torch.Generator | None = None,
-        **settings: Any,
     ) -> None:
-        super().__init__(*args, **settings, generator=generator)  # type: ignore[misc]
+        super().__init__(n_inputs, n_neurons, decay, threshold, penalty, reset, generator)
         # An output cannot come back before it is made.
         self.delay, self.cut = whole("delay", delay), flag("cut", cut)
         scale = real("scale", scale, least=0)

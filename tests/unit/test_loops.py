@@ -149,6 +149,15 @@ def test_a_cut_loop_answers_alike_and_learns_by_signals_times_traces(reset: str)
     assert (exact - found).norm() > 1e-3 * exact.norm()
 
 
+def test_the_settings_are_taken_by_place_and_by_name() -> None:
+    by_place = RecurrentSpikingLayer(4, 6, 0.8, 1.2, 1.7, "discharge", torch.Generator().manual_seed(3), 2, 0.5, True)
+    named: dict[str, Any] = {"decay": 0.8, "threshold": 1.2, "penalty": 1.7, "reset": "discharge"}
+    generator = torch.Generator().manual_seed(3)
+    by_name = RecurrentSpikingLayer(4, 6, **named, generator=generator, delay=2, scale=0.5, cut=True)
+    for name, value in by_place.state_dict().items():
+        assert torch.equal(value, by_name.state_dict()[name]), name
+
+
 def test_the_generator_gives_the_plain_layers_weights() -> None:
     one, other = torch.Generator().manual_seed(8), torch.Generator().manual_seed(8)
     recurrent, plain = RecurrentSpikingLayer(5, 7, generator=one, scale=2.0), SpikingLayer(5, 7, generator=other)

@@ -3,7 +3,7 @@
     make sweep ARGS="book/03_training.ipynb seed=0,1,2 n_steps=12,24 --collect accuracy=history.test[-1].accuracy"
 
 `NAME=VALUE,VALUE` are values of a parameter of the notebook, in YAML: every combination is run.
-`--collect NAME=EXPRESSION` names a column of the table and what stands in it, as the notebook would
+`--collect NAME=EXPRESSION` names a column of the table and what it holds, as the notebook would
 write it in its last cell. The runs and the table, `table.csv`, are kept in a folder, by default
 `_build/sweeps` and the notebook's name. A run that is there is not repeated, so what was interrupted
 goes on; but after a change to the notebook, the helpers or the data it counts no more. A run that

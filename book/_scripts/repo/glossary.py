@@ -2,7 +2,7 @@
 
     python book/_scripts/repo/glossary.py
 
-A term is a heading of book/glossary.md; what stands in brackets after it is another name for it.
+A term is a heading of book/glossary.md; what is in brackets after it is another name for it.
 The first use is the first in the notebook's prose, outside headings, tables, code, formulas and links.
 """
 

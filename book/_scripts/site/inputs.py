@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# `snn_chapters.depth` wherever it stands, `from snn_chapters import depth, loops` over one line or many, and
+# `snn_chapters.depth` wherever it is, `from snn_chapters import depth, loops` over one line or many, and
 # `from .depth import …` within the package. Text in strings counts too: a cell may write a script and start it.
 _DOTTED = re.compile(r"\bsnn_chapters\.(\w+)")
 _FROM = re.compile(r"\bfrom\s+snn_chapters\s+import\s*(\([^)]*\)|[^\n;]*)")

@@ -1,6 +1,6 @@
 """Print the built pages into one PDF, _build/spikes-and-gradients.pdf; `make pdf` calls this.
 
-Chromium prints each page as it stands, formulas and figures included, and pypdf binds them: one
+Chromium prints each page as it is, formulas and figures included, and pypdf binds them: one
 bookmark for each page, its sections below.
 """
 

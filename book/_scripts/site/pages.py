@@ -124,7 +124,7 @@ def mend(page: BeautifulSoup) -> Counter[str]:
 # --- the content security policy ------------------------------------------------------------------
 
 # What a page may load and run: the site's own files, and of scripts in the page those that the build has seen.
-# Explorers make modules of their text (blob:); styles stand in the pages all over, where drawings are.
+# Explorers make modules of their text (blob:); styles are all over the pages, where drawings are.
 POLICY = (
     "default-src 'none'; script-src 'self'{blob}{hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'"

@@ -71,7 +71,7 @@ the key S opens the speaker's notes.
 
 On a JupyterHub do the same once, as the administrator, in the environment that the hub's kernels use; set
 `SNN_DATA_DIR` and `SNN_OFFLINE=1` in the kernels' environment; and copy `workshop/students` into each home.
-How much memory a learner needs stands in the book, under *For instructors*.
+The book says how much memory a learner needs, under *For instructors*.
 
 ## Is it whole?
 

@@ -84,7 +84,7 @@ def read(path: Path) -> Any:
 def exercises(notebook: Any) -> list[Exercise]:
     """The exercises of a notebook in their order: a task, a blank, a solution and a check each.
 
-    Raises WorkshopError where one of the four is missing or stands elsewhere.
+    Raises WorkshopError where one of the four is missing or is elsewhere.
     """
     tagged = [(i, part) for i, cell in enumerate(notebook.cells) for part in PARTS if has_tag(cell, part)]
     found = []
@@ -143,7 +143,7 @@ def _note(name: str, text: str) -> Any:
 
 
 def sections(notebook: Any) -> list[tuple[str, range]]:
-    """The `## ` sections: title and cells. What stands before the first one is called "Opening"."""
+    """The `## ` sections: title and cells. What comes before the first one is called "Opening"."""
     starts, titles = [0], ["Opening"]
     for i, cell in enumerate(notebook.cells):
         heading = re.search(r"^## (.+)$", cell.source, re.M) if cell.cell_type == "markdown" else None
