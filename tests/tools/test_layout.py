@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -42,31 +42,9 @@ def code_of_notebooks() -> dict[str, list[ast.Module]]:
     }
 
 
-@cache
-def taken_from(path: Path) -> frozenset[tuple[str, str]]:
-    """Which names a chapter's module takes from the helpers: (module, name)."""
-    nodes = (node for node in ast.walk(tree(path)) if isinstance(node, ast.ImportFrom))
-    return frozenset((str(node.module), alias.name) for node in nodes for alias in node.names)
-
-
-def chapters_of(notebook: str) -> set[str]:
-    """The modules of `snn_chapters` that a notebook imports."""
-    found: set[str] = set()
-    for node in (node for cell in code_of_notebooks()[notebook] for node in ast.walk(cell)):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "snn_chapters":
-            found |= set((node.module or "").split(".")[1:]) or {alias.name for alias in node.names}
-    return found
-
-
 def uses(name: str, module: str) -> set[str]:
-    """The notebooks that import a name from the package or from its module, or use it as `module.name`.
-
-    They do so themselves, or by a module of `snn_chapters`, the part of a chapter that is not in its cells.
-    """
+    """The notebooks that import a name from the package or from its module, or use it as `module.name`."""
     found = set()
-    for path in CHAPTERS:
-        if taken_from(path) & {("snn_helpers", name), (f"snn_helpers.{module}", name)}:
-            found |= {notebook for notebook in code_of_notebooks() if path.stem in chapters_of(notebook)}
     for notebook, cells in code_of_notebooks().items():
         for node in (node for cell in cells for node in ast.walk(cell)):
             imported = (
