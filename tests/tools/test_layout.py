@@ -32,12 +32,9 @@ def public(path: Path) -> dict[str, Definition]:
 @lru_cache(maxsize=1)
 def code_of_notebooks() -> dict[str, list[ast.Module]]:
     """Each notebook's code cells, without the lines that only IPython reads."""
-    plain = re.compile(r"^\s*[%!].*$", re.M)
+    magic = re.compile(r"^(\s*)[%!].*$", re.M)
     return {
-        path.stem: [
-            ast.parse(plain.sub("    pass" if "if importlib" in cell.source else "", cell.source))
-            for cell in code_cells(read(path))
-        ]
+        path.stem: [ast.parse(magic.sub(r"\1pass", cell.source)) for cell in code_cells(read(path))]
         for path in NOTEBOOKS
     }
 
