@@ -237,9 +237,18 @@ def after_spike_layers(net: SpikingNet) -> tuple[AfterSpikeLayer, *tuple[Spiking
         raise TypeError(
             f"this needs a network whose first layer is an AfterSpikeLayer, such as AfterSpikeNet, not {net}"
         )
-    others = [layer for layer in net.layers[1:] if isinstance(layer, SpikingLayer)]
+    for way in ("run", "read_out", "forward"):
+        if getattr(getattr(net, way), "__func__", None) is not getattr(SpikingNet, way):
+            raise TypeError(f"this needs a network that runs and answers as SpikingNet does, not {type(net).__name__}")
+    others = [
+        layer
+        for layer in net.layers[1:]
+        if type(layer) is AfterSpikeLayer or (isinstance(layer, SpikingLayer) and layer.is_plain)
+    ]
     if len(others) + 1 != len(net.layers):
-        raise TypeError(f"this needs a network of SpikingLayers, not {net}")
+        raise TypeError(f"this needs a network whose layers are SpikingLayers or AfterSpikeLayers, not {net}")
+    if any(isinstance(getattr(layer, name), Tensor) for layer in net.layers for name in SpikingLayer.settings):
+        raise TypeError(f"this needs a network whose neurons learn none of their settings, not {net}")
     return (net.layers[0], *others)
 
 

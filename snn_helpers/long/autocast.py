@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 # A decorator for what needs gradients, also where its caller is under `torch.no_grad` or `torch.inference_mode`.
 with_gradients = torch.inference_mode(False)
 

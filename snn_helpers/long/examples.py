@@ -118,7 +118,8 @@ def stored(dataset: Any) -> tuple[Tensor, Tensor]:
     found = _tensors(dataset)
     if found is None:
         raise TypeError(
-            f"dataset must be a TensorDataset of images and labels, its examples as stored, not {type(dataset).__name__}"
+            "dataset must be a TensorDataset of images and labels, its examples as stored, not"
+            f" {type(dataset).__name__}"
         )
     return found
 
