@@ -68,11 +68,16 @@ def _check_surrogate(shape: str, slope: float) -> tuple[str, float]:
 class _Spike(torch.autograd.Function):
     """1 above the threshold and 0 elsewhere; backwards, the surrogate."""
 
+    generate_vmap_rule = True  # so that torch.func knows it, too
+
     @staticmethod
-    def forward(ctx: Any, distance: Tensor, shape: str, slope: float) -> Tensor:
-        ctx.save_for_backward(distance)
-        ctx.shape, ctx.slope = shape, slope
+    def forward(distance: Tensor, shape: str, slope: float) -> Tensor:
         return (distance > 0).to(distance.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, str, float], output: Tensor) -> None:
+        distance, ctx.shape, ctx.slope = inputs
+        ctx.save_for_backward(distance)
 
     @staticmethod
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None, None]:

@@ -641,3 +641,22 @@ def test_the_bright_mlp_has_one_hidden_layer_and_checks_its_images() -> None:
         binary.BrightMLP((6, 5, 4, 3))
     with pytest.raises(ValueError, match="images must have 6 pixels each"):
         binary.BrightMLP((6, 4, 3))(torch.rand(2, 5))
+
+
+@pytest.mark.parametrize("kind", [SpikingNet, BinarySpikingNet])
+def test_gradients_of_single_examples_by_torch_func(kind: Any) -> None:
+    """All examples see the same flicker then; each gradient is that of the example by itself."""
+    net = kind(8, sizes=(6, 5, 3), threshold=0.3, generator=torch.Generator().manual_seed(0))
+    images, labels = torch.rand(4, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 0])
+    parameters = dict(net.named_parameters())
+
+    def loss(given: Any, image: Tensor, label: Tensor) -> Tensor:
+        return F.nll_loss(torch.func.functional_call(net, given, (image[None],)), label[None])
+
+    torch.manual_seed(3)
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0, 0), randomness="same")(parameters, images, labels)
+    for index in range(4):
+        torch.manual_seed(3)
+        alone = torch.autograd.grad(loss(parameters, images[index], labels[index]), list(parameters.values()))
+        for found, wanted in zip(each.values(), alone):
+            torch.testing.assert_close(found[index], wanted)
