@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .fast.draws import uniform_masks
+from .fast.scan import transformed
 from .long.checks import floating, whole
 
 
@@ -28,5 +29,6 @@ def flicker(image: Tensor, n_steps: int, generator: torch.Generator | None = Non
     """
     floating("image", image)
     n_steps = whole("n_steps", n_steps)
-    # In place, since at full size this block is the largest of the whole book.
-    return uniform_masks(n_steps, image.shape, image.dtype, image.device, generator).mul_(image)
+    masks = uniform_masks(n_steps, image.shape, image.dtype, image.device, generator)
+    # In place, since at full size this block is the largest of the whole book; torch.func.vmap knows no such thing.
+    return masks * image if transformed() else masks.mul_(image)

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from .long.plain import real_list
+
 
 def mean_and_interval(values: Sequence[float] | Tensor) -> tuple[float, float]:
     """The mean and the half-width of its 95 % confidence interval (Student's t) over seeds; derived in chapter 04.
@@ -16,8 +18,9 @@ def mean_and_interval(values: Sequence[float] | Tensor) -> tuple[float, float]:
     """
     from scipy.stats import t
 
-    samples = torch.as_tensor(values, dtype=torch.float64, device="cpu")
-    n = samples.numel()
+    empty = hasattr(values, "__len__") and len(values) == 0
+    samples = torch.tensor([] if empty else real_list("values", values, each="seed"), dtype=torch.float64, device="cpu")
+    n = len(samples)
     if n < 2:
         raise ValueError(f"an interval needs at least two values, one a seed; given: {n}")
     return samples.mean().item(), float(t.ppf(0.975, n - 1)) * samples.std().item() / math.sqrt(n)

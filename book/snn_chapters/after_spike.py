@@ -241,11 +241,20 @@ def after_spike_layers(net: SpikingNet) -> tuple[AfterSpikeLayer, *tuple[Spiking
         raise TypeError(f"{told}; {type(net).__name__} is another kind of network")
     if type(net.layers[0]) is not AfterSpikeLayer:
         raise TypeError(f"{told}; the first layer of this {type(net).__name__} is a {type(net.layers[0]).__name__}")
-    if any(getattr(type(net), way) is not getattr(SpikingNet, way) for way in ("run", "read_out", "forward")):
+    if any(
+        getattr(getattr(net, way), "__func__", None) is not getattr(SpikingNet, way)
+        for way in ("run", "read_out", "forward")
+    ):
         raise TypeError(f"{told}; {type(net).__name__} runs or reads its layers in a way of its own")
-    others = [layer for layer in net.layers[1:] if isinstance(layer, SpikingLayer)]
+    others = [
+        layer
+        for layer in net.layers[1:]
+        if type(layer) is AfterSpikeLayer or (isinstance(layer, SpikingLayer) and layer.is_plain)
+    ]
     if len(others) + 1 != len(net.layers):
-        raise TypeError(f"{told}; not all of its layers are SpikingLayers")
+        raise TypeError(f"{told}; not all of its layers are plain SpikingLayers or AfterSpikeLayers")
+    if any(isinstance(getattr(layer, name), Tensor) for layer in net.layers for name in SpikingLayer.settings):
+        raise TypeError(f"{told}, whose neurons learn none of their settings")
     return (net.layers[0], *others)
 
 

@@ -68,11 +68,16 @@ def _check_surrogate(shape: str, slope: float) -> tuple[str, float]:
 class _Spike(torch.autograd.Function):
     """1 above the threshold and 0 elsewhere; backwards, the surrogate."""
 
+    generate_vmap_rule = True  # so that torch.func knows it, too
+
     @staticmethod
-    def forward(ctx: Any, distance: Tensor, shape: str, slope: float) -> Tensor:
-        ctx.save_for_backward(distance)
-        ctx.shape, ctx.slope = shape, slope
+    def forward(distance: Tensor, shape: str, slope: float) -> Tensor:
         return (distance > 0).to(distance.dtype)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, str, float], output: Tensor) -> None:
+        distance, ctx.shape, ctx.slope = inputs
+        ctx.save_for_backward(distance)
 
     @staticmethod
     def backward(ctx: Any, arriving: Tensor) -> tuple[Tensor, None, None]:
@@ -444,9 +449,14 @@ def surrogate_trial(
 class BrightMLP(MLP):
     """The `MLP` of chapter 04 for pixels from 0 to 1, which the binary network reads too; used in chapter 09."""
 
+    def __init__(self, sizes: Sequence[int] = (784, 100, 10), generator: torch.Generator | None = None) -> None:
+        super().__init__(sizes, generator=generator)
+        if len(self.layers) != 2:
+            raise ValueError(f"sizes must name inputs, one hidden layer and classes, not {sizes!r}")
+
     def hidden(self, images: Tensor) -> Tensor:
         """What the hidden layer puts out, `[B, n_neurons]`."""
-        return torch.relu(self.layers[0](images.flatten(1) + 0.5))
+        return torch.relu(self.layers[0](self.check(images) + 0.5))
 
     def answer(self, hidden: Tensor) -> Tensor:
         """Log-probabilities from what the hidden layer put out."""
@@ -470,6 +480,7 @@ def make_model(network: str, seed: int, **settings: Any) -> BinarySpikingNet | B
 @torch.no_grad()
 def accuracy_with_drops(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset, level: float, seed: int) -> float:
     """Accuracy if each message of the hidden layer, a spike or an activation, is lost with a probability `level`."""
+    model, level = _two_layers(model, "accuracy_with_drops"), real("level", level, least=0, most=1)
     images, labels = as_tensors(dataset, next(model.parameters()).device)
     generator = seeded(seed)
     hidden = model.hidden(images) if isinstance(model, BrightMLP) else model.record(images, generator)[0].outputs
@@ -479,11 +490,26 @@ def accuracy_with_drops(model: BinarySpikingNet | BrightMLP, dataset: TensorData
     return float((logits.argmax(dim=1) == labels).double().mean())
 
 
+def _two_layers(model: Any, for_what: str) -> BinarySpikingNet | BrightMLP:
+    """A `BrightMLP`, or a `BinarySpikingNet` that runs as chapter 09 builds it, with one hidden layer; else words."""
+    runs = isinstance(model, BinarySpikingNet) and getattr(model.run, "__func__", None) is BinarySpikingNet.run
+    reads = runs and getattr(model.read_out, "__func__", None) is BinarySpikingNet.read_out
+    if not (isinstance(model, BrightMLP) or reads) or len(model.layers) != 2:
+        n_layers = len(getattr(model, "layers", []))
+        raise TypeError(
+            f"{for_what} is for chapter 09's networks, a BinarySpikingNet or a BrightMLP with one hidden layer and a"
+            f" last one, not a {type(model).__name__} of {n_layers} layers"
+        )
+    return cast("BinarySpikingNet | BrightMLP", model)
+
+
 def evidence(net: BinarySpikingNet, hidden: Tensor) -> Tensor:
     """What speaks for each label up to each step, `[T, B, 10]`; the last step's are the logits.
 
     `hidden` `[T, B, n_neurons]`: the hidden layer's spikes, as `net.record` gives them.
     """
+    if isinstance(_two_layers(net, "evidence"), BrightMLP):
+        raise TypeError("evidence is what a BinarySpikingNet gathers over time; a BrightMLP has no time")
     states = F.pad(net.layers[1](hidden[1:])[0], (0, 0, 0, 0, 1, 0))
     states[: net.begin_eval] = 0
     return states.cumsum(dim=0) / (net.n_steps - net.begin_eval)
@@ -501,6 +527,7 @@ def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset,
       that step; and, for each of `LEADS`, `answers`: `[lead, mean step of the answer, accuracy, spikes sent
       by then]`, answering as soon as a label leads by that much, and at the end if none does.
     """
+    model = _two_layers(model, "what_spikes_buy")
     images, labels = as_tensors(dataset, next(model.parameters()).device)
     found: dict[str, Any] = {"active_pixels": float((images > -0.5).double().sum() / len(images))}
     if isinstance(model, BrightMLP):

@@ -20,6 +20,7 @@ from snn_helpers.data import draw_subset
 from snn_helpers.devices import pick_device
 from snn_helpers.fast.draws import uniform_masks
 from snn_helpers.long.autocast import without_autocast
+from snn_helpers.long.checks import floating, real, whole
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
 from snn_helpers.records import load_results
@@ -81,8 +82,10 @@ def draw_machine(
     device: str | torch.device = "cpu",
 ) -> Machine:
     """A machine with layers of these `sizes`, its weights normal with standard deviation `scale`, its biases 0."""
+    sizes = [whole("each of sizes", n, least=0) for n in sizes]
     if len(sizes) < 2 or min(sizes) < 1:
-        raise ValueError(f"sizes must name two layers or more of one neuron or more, not {list(sizes)}")
+        raise ValueError(f"sizes must name two layers or more of one neuron or more, not {sizes}")
+    scale = real("scale", scale, least=0)
     drawn = [
         scale * torch.randn(above, below, generator=generator, dtype=dtype, device=_home(generator))
         for below, above in zip(sizes, sizes[1:])
@@ -95,11 +98,13 @@ def draw_machine(
 
 def one_level(machine: Machine, level: int) -> Machine:
     """The machine of two layers that level `level` alone makes; it shares its tensors with the whole."""
+    level = whole("level", level, least=0, most=len(machine.weights) - 1)
     return Machine((machine.weights[level],), machine.biases[level : level + 2])
 
 
 def step_along(machine: Machine, gradient: Machine, learning_rate: float) -> Machine:
-    """The machine moved up the gradient."""
+    """The machine moved up the gradient; `ValueError` for a gradient of another shape."""
+    _check_alike(machine, gradient)
     return Machine(
         tuple(weight + learning_rate * slope for weight, slope in zip(machine.weights, gradient.weights)),
         tuple(bias + learning_rate * slope for bias, slope in zip(machine.biases, gradient.biases)),
@@ -112,7 +117,8 @@ def flat(gradient: Machine) -> Tensor:
 
 
 def energy(machine: Machine, layers: Sequence[Tensor]) -> Tensor:
-    """The energy `[...]` of states given layer by layer, `[..., n]` each."""
+    """The energy `[...]` of states given layer by layer, `[..., n]` each; `ValueError` for other widths."""
+    _check_widths("layers", machine, layers)
     total = layers[0] @ machine.biases[0]
     for weight, bias, below, above in zip(machine.weights, machine.biases[1:], layers, layers[1:]):
         total = total + ((above @ weight) * below).sum(dim=-1) + above @ bias
@@ -124,7 +130,7 @@ def energy(machine: Machine, layers: Sequence[Tensor]) -> Tensor:
 
 def all_states(n: int) -> Tensor:
     """Every state of n neurons, `[2**n, n]` float64; row `s` holds the binary digits of s, the lowest first."""
-    if not 1 <= n <= MOST_ENUMERATED:
+    if not 1 <= whole("n", n) <= MOST_ENUMERATED:
         raise ValueError(f"n must lie between 1 and {MOST_ENUMERATED}, as there are 2**n states, not {n}")
     states, digits = torch.arange(2**n, device="cpu"), torch.arange(n, device="cpu")
     return ((states[:, None] >> digits) & 1).double()
@@ -175,6 +181,7 @@ def _difference(one: Machine, other: Machine) -> Machine:
 
 def hidden_given(machine: Machine, visible: Tensor) -> Tensor:
     """How probable it is that each neuron above is on, `[B, n_hidden]`, given the visible layer."""
+    _check_level(machine, "hidden_given")
     return torch.sigmoid(visible @ machine.weights[0].T + machine.biases[1])
 
 
@@ -200,14 +207,13 @@ def cd_gradient(
     -------
     (gradient, chains) : where the chains ended, `[n_chains, n_visible]`.
     """
-    if len(machine.weights) != 1:
-        raise ValueError(f"contrastive divergence takes one level at a time, not {len(machine.weights)}: see one_level")
-    if k < 1:
-        raise ValueError(f"k must be 1 or more steps, not {k}")
+    _check_level(machine, "contrastive divergence")
+    k = whole("k", k)
     _check_visible(machine, data)
+    data = data.to(machine.weights[0].dtype)
     if chains is not None:
         _check_visible(machine, chains)
-    visible = data if chains is None else chains
+    visible = data if chains is None else chains.to(data.dtype)
     for _ in range(k):
         hidden = bernoulli(hidden_given(machine, visible), generator)
         visible = bernoulli(visible_given(machine, hidden), generator)
@@ -221,6 +227,7 @@ def _together(visible: Tensor, hidden: Tensor) -> Machine:
 
 def bernoulli(probability: Tensor, generator: torch.Generator | None = None) -> Tensor:
     """1 with the given probability, else 0; the generator may live on another device."""
+    floating("probability", probability)
     drawn = uniform_masks(1, probability.shape, probability.dtype, probability.device, generator)[0]
     return (drawn < probability).to(probability.dtype)
 
@@ -266,10 +273,10 @@ def half_cycle(
     ------
     ValueError : for settings, shapes or pixels that do not fit.
     """
-    if not 0 <= decay < 1:
+    if not 0 <= real("decay", decay) < 1:
         raise ValueError(f"decay must be 0 or more and less than 1, not {decay}")
-    if rest < 0 or n_steps < 1:
-        raise ValueError(f"rest must be 0 or more steps and n_steps 1 or more, not {rest} and {n_steps}")
+    rest, n_steps = whole("rest", rest, least=0), whole("n_steps", n_steps)
+    _check_widths("the activity", machine, activity.potentials)
     if pixels is not None:
         _check_visible(machine, pixels)
         if len(pixels) != len(activity.potentials[0]):
@@ -307,6 +314,11 @@ def coincidences(on: Sequence[Tensor]) -> Machine:
     A neuron hears its neighbours one step later, so cause and effect lie one step apart. The means over
     time and batch, in the shape of a gradient; the biases' are those of being on.
     """
+    if len({tuple(layer.shape[:2]) for layer in on}) != 1 or len(on[0]) < 2:
+        raise ValueError(
+            "on must hold two steps or more of the same length and batch for each layer, not the shapes"
+            f" {[list(layer.shape) for layer in on]}"
+        )
     n_pairs = (len(on[0]) - 1) * on[0].shape[1]
     return Machine(
         tuple(
@@ -361,6 +373,23 @@ def coincidence_window(delay: Tensor, rest: int) -> Tensor:
 
 def _home(generator: torch.Generator | None) -> torch.device:
     return torch.device("cpu") if generator is None else generator.device
+
+
+def _check_level(machine: Machine, for_what: str) -> None:
+    if len(machine.weights) != 1:
+        raise ValueError(f"{for_what} takes one level at a time, not {len(machine.weights)}: see one_level")
+
+
+def _check_widths(name: str, machine: Machine, layers: Sequence[Tensor]) -> None:
+    wanted, found = [len(bias) for bias in machine.biases], [layer.shape[-1] for layer in layers]
+    if wanted != found:
+        raise ValueError(f"{name} must have {wanted} neurons, layer by layer, as the machine has, not {found}")
+
+
+def _check_alike(machine: Machine, gradient: Machine) -> None:
+    shapes = [[list(part.shape) for part in (*one.weights, *one.biases)] for one in (machine, gradient)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"machine and gradient must have the same shapes, not {shapes[0]} and {shapes[1]}")
 
 
 def _check_visible(machine: Machine, values: Tensor) -> None:

@@ -13,7 +13,7 @@ from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingLayer, evaluate, flicker
 from snn_helpers.devices import pick_device
-from snn_helpers.long.checks import counted, flag, real, whole
+from snn_helpers.long.checks import counted, flag, floating, real, whole
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import draw_uniform, seeded
 from snn_helpers.training import as_tensors, fit_adam
@@ -167,12 +167,18 @@ def match_task(
     ------
     ValueError : for settings that do not fit, or classes that the data set lacks.
     """
-    if n_trials < 1 or shown < 1 or gap < 0:
+    n_trials, shown, gap = whole("n_trials", n_trials), whole("shown", shown), whole("gap", gap, least=-(2**31))
+    if gap < 0:
         raise ValueError(f"n_trials and shown must be 1 or more and gap 0 or more, not {n_trials}, {shown} and {gap}")
-    if len(set(classes)) < 2:
-        raise ValueError(f"classes must name two labels or more, or every pair would match, not {list(classes)}")
+    if len(classes) < 2 or len(set(classes)) < len(classes):
+        raise ValueError(
+            "classes must name two labels or more, each once, or pairs of one label would not match, not"
+            f" {list(classes)}"
+        )
     generator = seeded(seed)
     images, labels = as_tensors(dataset, torch.device("cpu"))
+    if floating("images", images).shape[1:].numel() != 28 * 28:
+        raise ValueError(f"images must have 28 x 28 pixels, not the shape {list(images.shape[1:])}")
     small = F.avg_pool2d(images.reshape(-1, 1, 28, 28) + 0.5, 28 // POOLED).flatten(1)
     members = [small[labels == label] for label in classes]
     if any(len(own) == 0 for own in members):

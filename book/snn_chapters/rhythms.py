@@ -89,8 +89,7 @@ def regularity(spikes: Tensor, at_least: int = 20) -> Tensor:
     Raises `TypeError` or `ValueError` for spikes that do not fit.
     """
     trains = _trains(spikes)
-    if at_least < 2:
-        raise ValueError(f"at_least must be 2 intervals or more, to speak of their spread, not {at_least}")
+    at_least = whole("at_least", at_least, least=2)
     found = []
     for train in trains.flatten(1).T:
         intervals = train.nonzero().flatten().diff().double()
@@ -108,6 +107,8 @@ def _trains(spikes: Tensor) -> Tensor:
         raise ValueError(
             f"spikes must have the shape [steps, batch, neurons], each at least 1, not {list(spikes.shape)}"
         )
+    if not bool((spikes >= 0).all()):
+        raise ValueError("spikes must be 0 or more; there are negative values or NaN: are these states?")
     return (spikes.detach() != 0).double().cpu()
 
 
@@ -176,8 +177,12 @@ def listen(
     `shared_peak` are the mean and the largest ratio, over all ten, of neurons of one showing; `apart_mean` and
     `apart_peak` the same for populations put together from all ten, where nine in ten pairs share no flicker.
     """
-    if not isinstance(net, SpikingNet) or type(net).frames is not SpikingNet.frames:
-        raise TypeError(f"listen shows flickering images to a SpikingNet; {type(net).__name__} is shown something else")
+    own = isinstance(net, SpikingNet) and getattr(net.frames, "__func__", None) is SpikingNet.frames
+    if not own or net.shared_flicker:
+        raise TypeError(
+            "listen shows flickering images, each with its own flicker, to a SpikingNet that reads them so, not to"
+            f" {net!r:.80}"
+        )
     burn_in, generator = 128, seeded(seed)
     pixels = flat(images[:n_images])
     showings = [net.run(flicker(pixels, burn_in + n_listened, generator)) for _ in range(N_SHOWINGS)]
@@ -221,6 +226,9 @@ def put_together(showings: Sequence[Tensor]) -> Tensor:
     from showing `n + k` (counted round), so that two neurons share their images, and a flicker only if their
     numbers differ by a multiple of K. Each neuron of each showing is used once.
     """
+    shapes = {tuple(_trains(spikes).shape) for spikes in showings}
+    if len(shapes) != 1:
+        raise ValueError(f"showings must hold one showing or more, all of one shape, not {sorted(shapes)}")
     n_neurons = showings[0].shape[2]
     every = torch.stack(list(showings))
     neurons = torch.arange(n_neurons, device=every.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import operator
 from collections.abc import Mapping
@@ -44,7 +45,7 @@ def significant(value: Any, digits: int) -> Any:
     return float(f"{value:.{digits}g}") + 0.0 if isinstance(value, float) else value  # + 0.0: no minus zeros
 
 
-def real_list(name: str, values: Any, each: str, least: float) -> list[float]:
+def real_list(name: str, values: Any, each: str, least: float = -math.inf) -> list[float]:
     """The numbers of a sequence or array as a list of plain floats, each `least` or more; `each` says what for."""
     wanted = f"{name} must be a list that holds one number for each {each}"
     if isinstance(values, (str, bytes, Mapping)) or getattr(values, "ndim", 1) == 0:

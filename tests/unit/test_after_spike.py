@@ -26,6 +26,7 @@ from snn_chapters.after_spike import (
     two_sided_window,
     without_after_spikes,
 )
+from snn_chapters.loops import RecurrentSpikingLayer
 from spies import (
     N_TRAIN,
     TEST_NUMBERS,
@@ -678,3 +679,11 @@ def test_settings_of_an_after_spike_are_checked_where_they_are_used(name: str, v
         layer(torch.rand(5, 2, 4))
     with pytest.raises((TypeError, ValueError), match=f"{name} must"):
         AfterSpikeLayer(4, 3, **{name: value})
+
+
+def test_a_layer_with_dynamics_of_its_own_above_an_after_spike_is_refused() -> None:
+    """Without its feedback a plain twin would give other answers."""
+    net = AfterSpikeNet(5, sizes=(6, 4, 3))
+    net.layers[1] = RecurrentSpikingLayer(4, 3)
+    with pytest.raises(TypeError, match="whose layers are SpikingLayers or AfterSpikeLayers"):
+        module.without_after_spikes(net)

@@ -45,7 +45,7 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.data import TensorDataset
 
-from snn_helpers import SpikingLayer, neuron_step
+from snn_helpers import MLP, SpikingLayer, SpikingNet, neuron_step
 from snn_helpers.neurons import RESETS
 
 # Each shape once more, in plain Python.
@@ -620,3 +620,43 @@ def test_switches_of_binary_neurons_are_true_or_false() -> None:
     layer.detach = "no"  # type: ignore[assignment]
     with pytest.raises(TypeError, match="detach must be True or False, not str"):
         layer(torch.rand(5, 2, 4))
+
+
+@pytest.mark.parametrize(
+    "model", [SpikingNet(8, sizes=(6, 4, 3)), BinarySpikingNet(8, sizes=(6, 5, 4, 3)), MLP((6, 4, 3))]
+)
+def test_networks_that_send_and_read_otherwise_are_refused(model: Any) -> None:
+    data = TensorDataset(torch.rand(4, 6), torch.tensor([0, 1, 2, 0]))
+    for ask in (
+        lambda: evidence(model, torch.zeros(8, 4, 5)),
+        lambda: accuracy_with_drops(model, data, 0.1, 0),
+        lambda: what_spikes_buy(model, data, 0),
+    ):
+        with pytest.raises(TypeError, match="is for chapter 09's networks"):
+            ask()
+
+
+def test_the_bright_mlp_has_one_hidden_layer_and_checks_its_images() -> None:
+    with pytest.raises(ValueError, match="one hidden layer and classes"):
+        binary.BrightMLP((6, 5, 4, 3))
+    with pytest.raises(ValueError, match="images must have 6 pixels each"):
+        binary.BrightMLP((6, 4, 3))(torch.rand(2, 5))
+
+
+@pytest.mark.parametrize("kind", [SpikingNet, BinarySpikingNet])
+def test_gradients_of_single_examples_by_torch_func(kind: Any) -> None:
+    """All examples see the same flicker then; each gradient is that of the example by itself."""
+    net = kind(8, sizes=(6, 5, 3), threshold=0.3, generator=torch.Generator().manual_seed(0))
+    images, labels = torch.rand(4, 6, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 0])
+    parameters = dict(net.named_parameters())
+
+    def loss(given: Any, image: Tensor, label: Tensor) -> Tensor:
+        return F.nll_loss(torch.func.functional_call(net, given, (image[None],)), label[None])
+
+    torch.manual_seed(3)
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0, 0), randomness="same")(parameters, images, labels)
+    for index in range(4):
+        torch.manual_seed(3)
+        alone = torch.autograd.grad(loss(parameters, images[index], labels[index]), list(parameters.values()))
+        for found, wanted in zip(each.values(), alone):
+            torch.testing.assert_close(found[index], wanted)

@@ -721,3 +721,28 @@ def test_an_arm_is_measured_at_its_best_held_out_settings(monkeypatch: pytest.Mo
     assert boltzmann.longer_boltzmann_trials() == [
         {"arm": arm, "seed": seed, "epochs": 4, **chosen[arm]} for seed in range(3) for arm in ("fast", "fast and slow")
     ]
+
+
+def test_machines_and_states_of_other_sizes_are_refused() -> None:
+    deep, level = draw_machine((4, 3, 2)), draw_machine((4, 3))
+    with pytest.raises(ValueError, match="must have the same shapes"):
+        step_along(deep, level, 0.1)
+    with pytest.raises(ValueError, match=r"layers must have \[4, 3, 2\] neurons"):
+        energy(deep, [torch.zeros(5, 4), torch.zeros(5, 3)])
+    with pytest.raises(ValueError, match="hidden_given takes one level at a time, not 2"):
+        hidden_given(deep, torch.zeros(5, 4))
+    with pytest.raises(ValueError, match="level must lie between 0 and 1, not -1"):
+        one_level(deep, -1)
+    with pytest.raises(ValueError, match=r"the activity must have \[4, 3\] neurons"):
+        half_cycle(level, at_rest(deep, 5), 3)
+    with pytest.raises(ValueError, match="two steps or more"):
+        coincidences([torch.zeros(1, 2, 4), torch.zeros(1, 2, 3)])
+
+
+def test_states_as_whole_numbers_or_in_double_teach_the_same() -> None:
+    machine = draw_machine((4, 3), 1.0, torch.Generator().manual_seed(0))
+    data = torch.tensor([[0.0, 1, 1, 0], [1, 0, 0, 0]])
+    wanted, _ = cd_gradient(machine, data, 2, torch.Generator().manual_seed(1))
+    for given in (data.long(), data.double(), data.bool()):
+        found, _ = cd_gradient(machine, given, 2, torch.Generator().manual_seed(1))
+        assert torch.equal(flat(found), flat(wanted))

@@ -424,3 +424,14 @@ def test_what_is_probed_is_scored_by_its_own_labels() -> None:
     assert probe(net, frames, labels, seeded(2))["accuracy"] == pytest.approx(0.1)
     found = probe(net, frames, torch.where(labels < 6, 3, labels), seeded(2))
     assert found["accuracy"] == pytest.approx(0.6)
+
+
+def test_each_layer_is_probed_with_its_own_decay() -> None:
+    """The rule that is the exact gradient where nothing is reset: its step must be the gradient's."""
+    net = SpikingNet(9, sizes=(6, 5, 3), threshold=0.3, reset="subtract", generator=torch.Generator().manual_seed(0))
+    net.layers[1].decay = 0.3
+    frames = torch.rand(9, 8, 6, generator=torch.Generator().manual_seed(1))
+    found = credit.probe(net, frames, torch.arange(8) % 3, torch.Generator().manual_seed(2))["cosines"]
+    assert [layer["raw"]["signal x trace"] for layer in found] == pytest.approx([1, 1], abs=2e-3)
+    with pytest.raises(ValueError, match="not for 3 layers"):
+        credit.probe(SpikingNet(9, sizes=(6, 5, 4, 3)), frames, torch.arange(8) % 3, torch.Generator())

@@ -30,7 +30,7 @@ from torch.utils.data import Dataset, TensorDataset
 from torchvision.datasets import MNIST
 
 from snn_helpers import data, load_mnist
-from snn_helpers.data import DataError, draw_subset
+from snn_helpers.data import DataError, draw_subset, noisy
 from snn_helpers.long import mnist
 
 TORCHVISIONS_MIRRORS = list(MNIST.mirrors)
@@ -916,3 +916,16 @@ class Stream(Dataset[int]):
 def test_draw_subset_refuses_what_it_would_not_draw_truly(dataset: Any) -> None:
     with pytest.raises(TypeError, match=rf"dataset must be a TensorDataset.*not {type(dataset).__name__}"):
         draw_subset(dataset, 2, 0)
+
+
+def test_noise_is_added_to_examples_as_stored() -> None:
+    """What a data set makes of its images would be lost, and whole numbers cannot take noise."""
+
+    class Black(TensorDataset):
+        def __getitem__(self, index: Any) -> Any:
+            return torch.zeros(4), super().__getitem__(index)[1]
+
+    with pytest.raises(TypeError, match="its examples as stored, not Black"):
+        noisy(Black(torch.rand(3, 4), torch.arange(3)), 0.1, 0)
+    with pytest.raises(TypeError, match="images must have a floating dtype"):
+        noisy(TensorDataset(torch.ones(3, 4, dtype=torch.uint8), torch.arange(3)), 0.1, 0)

@@ -483,3 +483,12 @@ def test_a_sequence_is_not_read_from_a_step_before_its_first() -> None:
     net.begin_eval = -1
     with pytest.raises(ValueError, match="begin_eval, of 5 steps, must lie between 0 and 4, not -1"):
         net(torch.rand(2, 5, 3))
+
+
+def test_a_label_named_twice_is_refused() -> None:
+    """A digit of the second would not match one of the first, though they are of one kind."""
+    data = TensorDataset(torch.rand(6, 1, 28, 28), torch.arange(6) % 2)
+    with pytest.raises(ValueError, match=r"each once, .* not \[0, 1, 1\]"):
+        match_task(data, 3, 2, seed=0, classes=(0, 1, 1))
+    with pytest.raises(ValueError, match=r"28 x 28 pixels, not the shape \[1, 14, 14\]"):
+        match_task(TensorDataset(torch.rand(6, 1, 14, 14), torch.arange(6) % 2), 3, 2, seed=0)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from snn_chapters import rhythms
+from snn_chapters.binary import BinarySpikingNet
 from snn_chapters.rhythms import listen, put_together, regularity, rhythm_trial, shift_trains, synchrony
 from spies import (
     TEST_NUMBERS,
@@ -261,3 +262,14 @@ def test_a_layer_is_listened_to_after_the_burn_in_and_for_as_long_as_asked(monke
     assert [call["spikes"].shape for call in heard] == [(130, 2, 100), (130, 2, 10)]
     assert len(shown) == rhythms.N_SHOWINGS == 10 and {call["n_steps"] for call in shown} == {258}
     assert len({id(call["generator"]) for call in shown}) == 1  # one after another: each showing flickers otherwise
+
+
+def test_trains_with_negative_values_are_no_spikes() -> None:
+    for values in (-torch.ones(8, 1, 2), torch.full((8, 1, 2), math.nan)):
+        with pytest.raises(ValueError, match="spikes must be 0 or more"):
+            synchrony(values, 4)
+
+
+def test_listening_to_a_network_that_reads_another_input_is_refused() -> None:
+    with pytest.raises(TypeError, match="listen shows flickering images"):
+        listen(BinarySpikingNet(8, sizes=(6, 4, 3)), torch.rand(2, 6), 2, 16, 1, 0)

@@ -31,3 +31,9 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
     samples = torch.randn(2000, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     held = sum(abs(mean) <= half for mean, half in map(mean_and_interval, samples))
     assert abs(held - 1900) < 5 * math.sqrt(2000 * 0.95 * 0.05)
+
+
+@pytest.mark.parametrize("values", [[0.9, math.nan], [0.9, math.inf], torch.rand(3, 2), [True, False], ["a", "b"]])
+def test_values_that_are_no_finite_numbers_are_refused(values: list[float]) -> None:
+    with pytest.raises((TypeError, ValueError), match=r"values\[\d\] must be a (finite )?number"):
+        mean_and_interval(values)
