@@ -193,6 +193,8 @@ def _page_layers(net: SpikingNet, for_what: str) -> list[SpikingLayer]:
     layers = plain_layers(net, for_what)
     if type(net).frames is not SpikingNet.frames:
         raise TypeError(f"{for_what} shows flickering images; {type(net).__name__} shows them in a way of its own")
+    for layer in layers:
+        _ = layer.neuron  # raises for settings that describe no neuron
     return layers
 
 

@@ -246,13 +246,11 @@ def after_spike_layers(net: SpikingNet) -> tuple[AfterSpikeLayer, *tuple[Spiking
         for way in ("run", "read_out", "forward")
     ):
         raise TypeError(f"{told}; {type(net).__name__} runs or reads its layers in a way of its own")
-    others = [
-        layer
-        for layer in net.layers[1:]
-        if type(layer) is AfterSpikeLayer or (isinstance(layer, SpikingLayer) and layer.is_plain)
-    ]
-    if len(others) + 1 != len(net.layers):
-        raise TypeError(f"{told}; not all of its layers are plain SpikingLayers or AfterSpikeLayers")
+    others: list[SpikingLayer] = []
+    for place, layer in enumerate(net.layers[1:], start=2):
+        if not isinstance(layer, SpikingLayer) or not (layer.is_plain or type(layer) is AfterSpikeLayer):
+            raise TypeError(f"{told}; layer {place} is a {type(layer).__name__}, which does more")
+        others.append(layer)
     if any(isinstance(getattr(layer, name), Tensor) for layer in net.layers for name in SpikingLayer.settings):
         raise TypeError(f"{told}, whose neurons learn none of their settings")
     return (net.layers[0], *others)

@@ -134,6 +134,10 @@ def probe(
     net: SpikingNet, frames: Tensor, labels: Tensor, generator: torch.Generator, n_delays: int = 0
 ) -> dict[str, Any]:
     """What a gradient step on these examples would be made of; `n_delays` 0 leaves the windows out."""
+    layers = plain_layers(net, "probe")
+    if len(layers) != 2:
+        raise ValueError(f"probe is for one hidden layer and a last layer, not for {len(layers)} layers")
+    decays = [layer.decay for layer in layers]
     log_probs = answer(net, frames)
     factors = trace_credit(net, frames, labels)
     # Each example's partner in the controls: one with another label, as long as no label has half of them.
@@ -141,10 +145,6 @@ def probe(
     others = torch.empty_like(by_label)
     others[by_label] = by_label.roll(len(labels) // 2)
     wrong = trace_credit(net, frames, labels[others])
-    layers = plain_layers(net, "probe")
-    if len(layers) != 2:
-        raise ValueError(f"probe is for one hidden layer and a last layer, not for {len(layers)} layers")
-    decays = [layer.decay for layer in layers]
     row: dict[str, Any] = {
         "accuracy": (log_probs.argmax(dim=1) == labels).float().mean().item(),
         "loss": F.nll_loss(log_probs, labels).item(),

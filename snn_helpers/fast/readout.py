@@ -296,7 +296,6 @@ def _is_watched(layer: nn.Module, linear: nn.Module) -> bool:
     """Whether someone has hooked in to see what the layer is given and hands out, or has replaced a part of it."""
     return (
         weight_and_bias(linear) is None
-        or "forward" in linear.__dict__
         # One by one: the function that asks all of them came after torch 2.6.
         or any(len(getattr(torch.nn.modules.module, f"_global_{kind}_hooks")) for kind in GLOBAL_HOOKS)
         or any(

@@ -28,8 +28,9 @@ def plain_layers(net: nn.Module, for_what: str, any_read_out: bool = False) -> l
             raise TypeError(f"{told}; layer {place} is a {type(layer).__name__} with dynamics or settings of its own")
         if weight_and_bias(layer.linear) is None:
             raise TypeError(
-                f"{told}; layer {place} has no nn.Linear of a weight and a bias, but {layer.linear} with the parameters"
-                f" {', '.join(dict(layer.linear.named_parameters())) or 'of none'}"
+                f"{told}; layer {place} has a {type(layer.linear).__name__}, with the parameters"
+                f" {', '.join(dict(layer.linear.named_parameters())) or 'of none'} and perhaps a forward of its own, in"
+                " place of an nn.Linear with weights and biases"
             )
         layers.append(layer)
     return layers

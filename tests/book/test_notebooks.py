@@ -12,9 +12,11 @@ import json
 import math
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 from typing import Any
@@ -181,23 +183,30 @@ def test_says_how_each_record_that_it_shows_was_measured(path: Path) -> None:
 # --- what its parameters may be --------------------------------------------------------------------
 
 
+def run_alone(source: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The names that a piece of a notebook leaves behind, run as a program of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "program.py"
+        program.write_text(source, encoding="utf-8")
+        left = runpy.run_path(str(program), init_globals=given)
+    return {name: value for name, value in left.items() if not name.startswith("__")}
+
+
 def parameters_and_check(path: Path) -> tuple[dict[str, Any], list[ast.stmt], dict[str, tuple[Any, ...]]]:
     """A notebook's parameters, the statements of the next cell that check them, and the bounds that these name."""
     cells = code_cells(read(path))
     at = next(index for index, cell in enumerate(cells) if "parameters" in cell.metadata.get("tags", []))
-    given: dict[str, Any] = {}
-    exec(cells[at].source, given)
-    del given["__builtins__"]
+    given = run_alone(cells[at].source, {})
     body = ast.parse(cells[at + 1].source).body
     assert ast.unparse(body[0]).startswith("in_bounds("), f"the cell after the parameters of {path.name} checks them"
     last = max(k for k, part in enumerate(body) if k == 0 or "raise" in ast.unparse(part))
     bounds: dict[str, tuple[Any, ...]] = {}
-    exec(ast.unparse(body[0]), {"in_bounds": bounds.update} | given)
+    run_alone(ast.unparse(body[0]), {"in_bounds": bounds.update} | given)
     return given, body[: last + 1], bounds
 
 
 def check_parameters(check: list[ast.stmt], given: dict[str, Any]) -> None:
-    exec(ast.unparse(ast.Module(check, [])), {"in_bounds": in_bounds, "Path": Path} | given)
+    run_alone(ast.unparse(ast.Module(check, [])), {"in_bounds": in_bounds, "Path": Path} | given)
 
 
 @each_notebook
@@ -252,7 +261,7 @@ def test_the_first_set_of_parameters_is_at_the_lower_bounds(path: Path) -> None:
     chosen = PARAMETERS[path.stem][0]
     given, check, _ = parameters_and_check(path)
     bounds: dict[str, tuple[Any, ...]] = {}
-    exec(ast.unparse(check[0]), {"in_bounds": bounds.update} | given | chosen)
+    run_alone(ast.unparse(check[0]), {"in_bounds": bounds.update} | given | chosen)
     check_parameters(check, given | chosen)
     for name, (value, least, _, *fewest) in bounds.items():
         assert value == least or (fewest and len(value) == fewest[0] and min(value) == least), f"{path.name}: {name}"

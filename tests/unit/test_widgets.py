@@ -447,9 +447,9 @@ def with_another_layer() -> SpikingNet:
 )
 def test_networks_that_the_page_cannot_run_are_refused_in_words(make: Callable[[], Any]) -> None:
     net = make()
-    with pytest.raises(TypeError, match="DigitPlayground needs a SpikingNet as chapter 3 makes it"):
+    with pytest.raises(TypeError, match="DigitPlayground is derived for a SpikingNet"):
         DigitPlayground(net, DIGITS)
-    with pytest.raises(TypeError, match="packed_net needs a SpikingNet as chapter 3 makes it"):
+    with pytest.raises(TypeError, match="packed_net is derived for a SpikingNet"):
         packed_net(net)
 
 
