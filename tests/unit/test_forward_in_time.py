@@ -280,5 +280,5 @@ def test_the_recorded_trials_differ_in_nothing_but_the_method() -> None:
 def test_a_mask_over_the_weights_is_refused_in_words() -> None:
     net = OnlineNet(5, sizes=(6, 4, 3))
     prune.random_unstructured(net.layers[1].linear, "weight", amount=0.5)
-    with pytest.raises(TypeError, match=r"layer 2 has in place of an nn.Linear with weights and biases, .* bias, weight_orig"):
+    with pytest.raises(TypeError, match=r"layer 2 has a Linear, with the parameters .*bias, weight_orig"):
         net(torch.rand(2, 6), torch.Generator().manual_seed(0))
