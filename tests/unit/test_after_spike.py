@@ -685,5 +685,5 @@ def test_a_layer_with_dynamics_of_its_own_above_an_after_spike_is_refused() -> N
     """Without its feedback a plain twin would give other answers."""
     net = AfterSpikeNet(5, sizes=(6, 4, 3))
     net.layers[1] = RecurrentSpikingLayer(4, 3)
-    with pytest.raises(TypeError, match="whose layers are SpikingLayers or AfterSpikeLayers"):
+    with pytest.raises(TypeError, match="layer 2 is a RecurrentSpikingLayer, which does more"):
         module.without_after_spikes(net)
