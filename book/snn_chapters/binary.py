@@ -16,7 +16,7 @@ from snn_helpers import MLP, LayerRecord, SpikingLayer, SpikingNet, evaluate, fl
 from snn_helpers.data import noisy
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import with_gradients, without_autocast
-from snn_helpers.long.checks import alike, both, delays_and_spikes, flag, flat, floating, is_plain_linear, one_of, real
+from snn_helpers.long.checks import alike, both, delays_and_spikes, flag, flat, floating, one_of, real, weight_and_bias
 from snn_helpers.long.examples import stored
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
@@ -335,7 +335,7 @@ def _exportable(net: BinarySpikingNet) -> list[SpikingLayer]:
     for place, layer in enumerate(layers, start=1):
         binary = type(layer) is BinarySpikingLayer and layer is not last
         reads_out = layer is last and type(layer) is SpikingLayer and layer.is_plain and layer.threshold == OUT_OF_REACH
-        if not (binary or reads_out) or not is_plain_linear(layer.linear):
+        if not (binary or reads_out) or weight_and_bias(layer.linear) is None:
             raise TypeError(
                 f"{told}: hidden layers of binary spikes with weights and biases, and a last layer that never fires;"
                 f" layer {place} is {layer!r}"

@@ -23,7 +23,7 @@ from torch.utils.data import TensorDataset
 from snn_helpers import LayerRecord, SpikingLayer, SpikingNet, evaluate, fit
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import with_gradients, without_autocast
-from snn_helpers.long.checks import classes, counted, is_plain_linear, layer_sizes, one_of, real, whole
+from snn_helpers.long.checks import classes, counted, layer_sizes, one_of, real, weight_and_bias, whole
 from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, examples, whole_mnist
@@ -260,7 +260,7 @@ def _feedforward_layers(net: SpikingNet, last: bool, how: str) -> list[SpikingLa
             raise TypeError(f"{told}; layer {place} is a {type(layer).__name__}, which does more")
         if isinstance(layer.threshold, Tensor) or isinstance(layer.penalty, Tensor):
             raise TypeError(f"{told}; layer {place} learns its threshold or penalty")
-        if how == "weights" and not is_plain_linear(layer.linear):
+        if how == "weights" and weight_and_bias(layer.linear) is None:
             raise TypeError(
                 f"how='weights' sets the weights and biases of an nn.Linear; layer {place} has a"
                 f" {type(layer.linear).__name__} in its place"

@@ -97,12 +97,6 @@ def alike(**tensors: Tensor) -> None:
             raise ValueError(f"{both} be on one device: {first_name} is on {first.device}, {name} on {tensor.device}")
 
 
-def is_plain_linear(module: nn.Module) -> bool:
-    """Whether this is an `nn.Linear` whose parameters are its weights and its biases, and nothing else."""
-    own = [name for name, _ in module.named_parameters()] == ["weight", "bias"]
-    return own and type(module) is nn.Linear and "forward" not in vars(module)
-
-
 def delays_and_spikes(delays: Sequence[int], earlier: Sequence[int] = ()) -> tuple[list[int], list[int]]:
     """Delays `t_post - t_pre` and how many steps before `t_post` a neuron also fired, as plain whole numbers."""
     given = {"delays": delays, "earlier": earlier}
