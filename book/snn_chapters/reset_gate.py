@@ -1,8 +1,8 @@
 """The derivative that autograd leaves out of the reset, put back with a width; derived in chapter 07.
 
-A reset is `v' = v - gate(v) * taken(v)`, with a gate of 0 below the threshold and of 1 above it. Autograd takes the gate
-for a constant. Here it has a derivative: a box or a triangle of area 1 around the threshold, zero outside a width. It is
-to the reset what a surrogate derivative is to a binary spike.
+A reset is `v' = v - gate(v) * taken(v)`, with a gate of 0 below the threshold and of 1 above it. Autograd takes the
+gate for a constant. Here it has a derivative: a box or a triangle of area 1 around the threshold, zero outside a width.
+It is to the reset what a surrogate derivative is to a binary spike.
 """
 
 from __future__ import annotations
@@ -223,6 +223,9 @@ def noisy_window(
     densities = [(-start.square() / 2).exp() / (noise * math.sqrt(2 * math.pi))]
     for _ in range(n_steps - 1):
         densities.append(kernel @ densities[-1])
+    total = (weights @ densities[-1]).item()
+    if abs(total - 1) > 1e-6:
+        raise ValueError(f"the density sums to {total:.6g}, not 1: these settings need more points; lower decay")
     output, path = weights * torch.relu(charge - neuron.threshold), neuron.decay * slopes
     found = []
     for delay in delays:
@@ -238,11 +241,13 @@ def noisy_window(
 
 def _points(neuron: Neuron, mean: float, noise: float, width: float | None) -> tuple[Tensor, Tensor]:
     """Points of the charge and their weights in an integral; pieces end where a function of the charge jumps."""
-    # The state lies between what the lowest and the highest current lead to, and what a reset leaves.
-    reach = 9 * noise / math.sqrt(1 - min(neuron.decay, 0.99) ** 2) if neuron.decay < 1 else 20 * noise
-    lowest = neuron.reset_where(torch.ones(()), torch.tensor(neuron.threshold + 1.0)).item()
-    low = min(lowest, 0.0) + min(mean, 0.0) / (1 - min(neuron.decay, 0.99)) - reach
-    high = neuron.threshold + max(mean, 0.0) + reach
+    # Without a reset the charge would stay below `high`; a reset leaves at worst what it makes of the highest charge.
+    kept = min(neuron.decay, 0.99)
+    reach = 9 * noise / math.sqrt(1 - kept**2)
+    high = max(neuron.threshold, 0.0) + max(mean, 0.0) / (1 - kept) + reach
+    extremes = torch.tensor([neuron.threshold, high], dtype=torch.float64, device="cpu")
+    lowest = min(0.0, neuron.reset_where(torch.ones_like(extremes), extremes).min().item())
+    low = lowest + min(mean, 0.0) / (1 - kept) - reach
     ends = {low, neuron.threshold, high}
     if width is not None:
         ends |= {neuron.threshold - width, neuron.threshold + width}
@@ -355,10 +360,8 @@ def train_gate_net(
             optimizer.zero_grad()
             chosen = chosen.to(device)
             F.nll_loss(net(images[chosen], generator), labels[chosen]).backward()
-            length = nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None]).item()
+            length = nn.utils.clip_grad_norm_(net.parameters(), math.inf if longest is None else longest).item()
             if math.isfinite(length):
-                if longest is not None:
-                    nn.utils.clip_grad_norm_(net.parameters(), longest)
                 optimizer.step()
             lengths.append(length)
     return torch.tensor(lengths, dtype=torch.float64, device="cpu")
@@ -428,7 +431,7 @@ def step_quality(
     """
     images, labels = stored(dataset)
     rows = []
-    for _ in range(n_batches):
+    for _ in range(whole("n_batches", n_batches, least=4)):
         chosen = torch.randint(len(labels), (batch_size,), generator=generator, device="cpu")
         rows.append(_gradients(net, images[chosen], labels[chosen], net.n_steps, generator))
     chosen = torch.randint(len(labels), (n_loss,), generator=generator, device="cpu")
