@@ -92,7 +92,7 @@ def draw_subset(dataset: TensorDataset, n_examples: int, seed: int) -> TensorDat
 
 
 def noisy(dataset: TensorDataset, level: float, seed: int, n_images: int = 2000) -> TensorDataset:
-    """The first images with Gaussian noise of standard deviation `level` added; chapters 04 and 09 record what it does.
+    """The first images with Gaussian noise of standard deviation `level` added; chapters 04 and 12 record what it does.
 
     `level` is in units of the image, whose pixels span 1; the labels stay as they are. Raises `TypeError` or
     `ValueError` for numbers that do not fit.

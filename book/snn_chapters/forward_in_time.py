@@ -223,7 +223,7 @@ def measure_online(**settings: Any) -> dict[str, Any]:
 
 
 RECORDS: dict[str, Record] = {
-    "06_online": Record(
+    "10_online": Record(
         "The article's schedule on the whole of MNIST with 32 steps, batch 1000, three epochs: backpropagation through"
         " time, and the same gradients forward in time, from the same seed with the same images and flicker",
         measure_online,

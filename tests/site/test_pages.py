@@ -172,7 +172,7 @@ def test_pages_with_an_explorer_share_one_script(book: Site) -> None:
     [
         ("rheobase", "book/01_neuron_dynamics.html"),
         ("voltage clamp", "book/06_stdp_from_gradients.html"),
-        ("surrogate", "book/09_surrogate_gradients.html"),
+        ("surrogate", "book/12_surrogate_gradients.html"),
     ],
 )
 def test_search_finds_a_term_in_one_try(term: str, page: str, book: Site, tab: Tab) -> None:
