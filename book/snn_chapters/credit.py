@@ -388,7 +388,7 @@ def measure_plasticity(**settings: Any) -> dict[str, Any]:
 
 
 RECORDS: dict[str, Record] = {
-    "06_plasticity": Record(
+    "08_plasticity": Record(
         "What gradient steps are made of, in training: 784-100-10 on digits, 128 steps, and 200-100-10 on ten"
         " patterns told apart by time alone, 64 steps; 300 updates of 100 examples, probed on 200",
         measure_plasticity,
