@@ -552,7 +552,7 @@ def test_probe_finds_the_integral_and_the_rate(device: torch.device) -> None:
 
 @pytest.fixture(scope="module")
 def record() -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = load_results("07_after_spike")["trials"]
+    rows: list[dict[str, Any]] = load_results("09_after_spike")["trials"]
     return rows
 
 
