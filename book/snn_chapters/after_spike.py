@@ -856,6 +856,54 @@ def _tau(decay: float) -> int:
 # --- Do presynaptic spikes come earlier? ----------------------------------------------------------
 
 
+def late_pair(
+    drive: Tensor,
+    strength: float,
+    *,
+    t_post: int = 12,
+    n_steps: int = 24,
+    synapse: float = 0.5,
+    after_decay: float = 0.8,
+) -> tuple[Tensor, Tensor]:
+    """Two neurons of chapter 01, the second one with after-spikes: what both do; derived in chapter 09.
+
+    The first neuron gets the same current `drive` at every step, and fires when that has charged it. The second reads
+    its spikes through a `synapse`, in the same step; at `t_post` a current of 1.5 of its own makes it fire. What the
+    synapse brings provokes its after-spikes, as in `after_spike`.
+
+    `drive` : tensor without dimensions. Returns the first neuron's outputs and the second's signals, both `[n_steps]`.
+    """
+    neuron, pre_state, post_state = Neuron(), torch.zeros_like(drive), torch.zeros_like(drive)
+    pre, post, arrived = [], [], []
+    for t in range(n_steps):
+        output, pre_state = neuron.step(drive, pre_state)
+        arrived.append(synapse * output)
+        answer, post_state = neuron.step(arrived[-1] + 1.5 * (t == t_post), post_state)
+        pre.append(output)
+        post.append(answer)
+    return torch.stack(pre), after_spike(torch.stack(post), torch.stack(arrived), after_decay, strength)
+
+
+@with_gradients
+def follow_late_neuron(
+    drive: float, strength: float, n_updates: int = 120, learning_rate: float = 0.0005, **settings: Any
+) -> list[int | None]:
+    """Where gradient descent moves a presynaptic spike to, if the signals of `late_pair` are wanted; from chapter 09.
+
+    The `drive` learns by autograd's derivative of the sum of all signals, spikes held in place. Returns the step of the
+    first presynaptic spike before each update and after the last one; None where the neuron does not fire.
+    """
+    learned = torch.tensor(drive, dtype=torch.float64, device="cpu", requires_grad=True)
+    steps: list[int | None] = []
+    for _ in range(n_updates + 1):
+        pre, signals = late_pair(learned, strength, **settings)
+        fired = (pre > 0).nonzero().flatten().tolist()
+        steps.append(fired[0] if fired else None)
+        (rise,) = torch.autograd.grad(signals.sum(), learned)
+        learned = (learned + learning_rate * rise).detach().requires_grad_()
+    return steps
+
+
 def lag_counts(pre: Tensor, post: Tensor, reach: int, weights: Tensor | None = None) -> Tensor:
     """How many pairs of spikes there are at each lag `t_post - t_pre`; derived in chapter 09.
 

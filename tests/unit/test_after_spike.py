@@ -24,8 +24,10 @@ from snn_chapters.after_spike import (
     coincidence_shares,
     fired_together,
     first_spike,
+    follow_late_neuron,
     lag_counts,
     lags,
+    late_pair,
     late_weights,
     learning_curve_trial,
     make_network,
@@ -875,6 +877,34 @@ def test_a_curve_learns_and_one_that_diverges_ends_at_zero() -> None:
 
 
 # --- Do presynaptic spikes come earlier? ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("drive", [0.115, 0.13, 0.14, 0.17])
+def test_a_late_pair_is_what_loops_over_numbers_give(drive: float) -> None:
+    decay, pre_state, post_state, trace, last = 0.9, 0.0, 0.0, 0.0, 0.0
+    pre, signals = late_pair(torch.tensor(drive, dtype=torch.float64), 2.0)
+    for t in range(24):
+        charge = decay * pre_state + drive
+        output, pre_state = (charge - 1, -0.5 * charge) if charge > 1 else (0.0, charge)
+        charge = decay * post_state + 0.5 * output + 1.5 * (t == 12)
+        answer, post_state = (charge - 1, -0.5 * charge) if charge > 1 else (0.0, charge)
+        trace, last = 0.8 * trace + last, answer
+        assert pre[t].item() == pytest.approx(output)
+        assert signals[t].item() == pytest.approx(answer - 2.0 * trace * 0.5 * output)
+
+
+def test_the_derivative_by_the_drive_has_the_sign_of_the_side_on_which_the_neuron_fires() -> None:
+    """By small differences that move no spike to another step."""
+
+    def total(drive: float, strength: float) -> float:
+        return late_pair(torch.tensor(drive, dtype=torch.float64), strength)[1].sum().item()
+
+    for drive, strength, sign in ((0.126, 2.0, -1), (0.126, 0.0, 0), (0.145, 2.0, 1), (0.145, 0.0, 1)):
+        slope = (total(drive + 1e-7, strength) - total(drive - 1e-7, strength)) / 2e-7
+        assert (slope > 0.1) - (slope < -0.1) == sign
+        steps = follow_late_neuron(drive, strength, n_updates=1, learning_rate=sign * 1e-9 / max(1.0, abs(slope)))
+        assert steps[0] == steps[1]
+    assert follow_late_neuron(0.126, 0.0, 5) == [14] * 6, "without an after-spike nothing moves a late spike"
 
 
 @pytest.mark.parametrize("weighed", [False, True])
