@@ -1,4 +1,4 @@
-"""The article's two mysteries, and the after-spike that answers them; derived in chapter 07."""
+"""The article's two mysteries, and the after-spike that answers them; derived in chapter 09."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from snn_helpers.plasticity import (
 
 
 def coincidence_shares(credit: Credit, decay: float, horizon: int, amounts: bool = False) -> Tensor:
-    """Which signs make the gradient of spikes that came together; derived in chapter 07.
+    """Which signs make the gradient of spikes that came together; derived in chapter 09.
 
     A coincidence is an input that is not zero and a spike of the neuron in the same step or at most
     `horizon` steps later. Its share of the descent direction, minus the gradient, is a product of
@@ -127,7 +127,7 @@ def pairing_with_decay(
 def after_spike(
     outputs: Tensor, currents: Tensor, decay: float, strength: float | Tensor, detach: bool = False
 ) -> Tensor:
-    """Let each spike be followed by a negative signal that late input provokes; derived in chapter 07.
+    """Let each spike be followed by a negative signal that late input provokes; derived in chapter 09.
 
     `signal[t] = output[t] - strength * trace[t] * max(0, current[t])`, where
     `trace[t] = decay * trace[t - 1] + output[t - 1]` is what is left of earlier spikes. In a steady
@@ -156,7 +156,7 @@ def after_spike(
 
 
 class AfterSpikeLayer(SpikingLayer):
-    """A `SpikingLayer` that hands out `after_spike` in place of its outputs; derived in chapter 07.
+    """A `SpikingLayer` that hands out `after_spike` in place of its outputs; derived in chapter 09.
 
     Each neuron sets the strength of its after-spike such that its signal sums to `1 - balance` of what
     its spikes alone sum to, over a batch and all steps. In training the batch at hand decides;
@@ -229,7 +229,7 @@ class AfterSpikeLayer(SpikingLayer):
 
 
 class AfterSpikeNet(SpikingNet):
-    """`SpikingNet` whose hidden layers hand out after-spikes; derived in chapter 07.
+    """`SpikingNet` whose hidden layers hand out after-spikes; derived in chapter 09.
 
     Parameters
     ----------
@@ -339,7 +339,7 @@ def without_after_spikes(net: SpikingNet) -> SpikingNet:
 @without_autocast
 @with_gradients
 def trace_after_credit(net: AfterSpikeNet, frames: Tensor, labels: Tensor) -> AfterCredit:
-    """`trace_credit` for the first layer of a network with after-spikes, in evaluation; derived in chapter 07.
+    """`trace_credit` for the first layer of a network with after-spikes, in evaluation; derived in chapter 09.
 
     Parameters and errors as in `trace_credit`; sets the network to evaluation.
     """
@@ -366,7 +366,7 @@ def trace_after_credit(net: AfterSpikeNet, frames: Tensor, labels: Tensor) -> Af
 
 
 def late_weights(outputs: Tensor, late: Tensor, after_decay: float, n_delays: int) -> Iterator[Tensor]:
-    """For each delay n from 1, what a unit input n steps after a spike earns through its after-spike; from chapter 07.
+    """For each delay n from 1, what a unit input n steps after a spike earns through its after-spike; from chapter 09.
 
     The anti-causal counterpart of `pair_weights`: yields `n_delays` tensors `[T - n, B, n_neurons]`,
     whose entry s belongs to the spike at step s and the input at s + n.
@@ -586,7 +586,7 @@ def after_spike_window(
     penalty: float = 1.5,
     reset: str = "scale",
 ) -> Tensor:
-    """The gradient that one pulse gets from one spike and its after-spike, by autograd; derived in chapter 07.
+    """The gradient that one pulse gets from one spike and its after-spike, by autograd; derived in chapter 09.
 
     As `gradient_window`, with a clamp that makes the neuron fire once, at `t_post`; but the gradient
     is that of the sum of all that the neuron hands out, up to `n_after` steps after the spike. The
@@ -635,7 +635,7 @@ def after_spike_law(
     detach: bool = False,
     decay: float = 0.9,
 ) -> Tensor:
-    """What `after_spike_window` must find, in closed form; derived in chapter 07.
+    """What `after_spike_window` must find, in closed form; derived in chapter 09.
 
     After the spike, `-strength * amplitude * after_decay ** (|delay| - 1)` where the late current is
     excitatory in all. Before it, or in its step, `decay ** delay`, times what is left of a spike
@@ -693,7 +693,7 @@ def after_spike_trial(
     n_delays: int = 12,
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
-    """Train 784-100-10 on digits with one of `VARIANTS` of the after-spike, and measure it; used in chapter 07.
+    """Train 784-100-10 on digits with one of `VARIANTS` of the after-spike, and measure it; used in chapter 09.
 
     Returns the variant and the seed, `test_accuracy`, `test_loss`, `by_epoch`, the test accuracy after each epoch,
     `seconds` of training, and, `before` and `after` it, what `probe_after_spike` finds on the first `n_probe` test
@@ -779,7 +779,7 @@ def learning_curve_trial(
 
 @without_autocast
 def probe_after_spike(net: AfterSpikeNet | PseudoNet, frames: Tensor, labels: Tensor, n_delays: int) -> dict[str, Any]:
-    """What makes the first layer's gradient on these examples; recorded for chapter 07.
+    """What makes the first layer's gradient on these examples; recorded for chapter 09.
 
     `frames` `[T, B, n_inputs]` and `labels` `[B]` are what the network is shown. Returns
 
@@ -818,7 +818,7 @@ def probe_after_spike(net: AfterSpikeNet | PseudoNet, frames: Tensor, labels: Te
 def two_sided_window(
     found: AfterCredit, decay: float, late_pairs: Iterable[Tensor], n_delays: int
 ) -> dict[str, list[float]]:
-    """What a positive input gets from a spike at a delay from it, on both sides; derived in chapter 07.
+    """What a positive input gets from a spike at a delay from it, on both sides; derived in chapter 09.
 
     `late_pairs` are the `late_weights`, or `pseudo_late_weights`, of the same layer, for `n_delays`.
 

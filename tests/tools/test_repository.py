@@ -349,7 +349,9 @@ def test_a_record_says_how_it_was_made(path: Path) -> None:
     assert {"what", "date", "python", "torch", "system", "cores"} <= set(record["provenance"])
     assert record["trials"]
     for row in record["trials"]:
-        assert "seed" in row["settings"] and row["total_seconds"] > 0
+        assert row["total_seconds"] > 0
+        # What other libraries' neurons do under a clamp is no matter of chance.
+        assert "seed" in row["settings"] or path.stem == "06_libraries"
 
 
 def test_records_are_complete() -> None:

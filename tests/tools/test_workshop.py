@@ -83,7 +83,7 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
             ),
         ],
     },
-    "07_closing_the_window": {
+    "09_closing_the_window": {
         1: [("by_hand = 0.027", "the sign is not|one factor"), ("by_hand = -0.2 * -0.5 * -0.3", "leaks, too")],
         2: [("short_strength = (1 - after_decay) / height", "never ends"), ("short_strength = 9.0", "too large")],
         3: [
@@ -91,7 +91,7 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
             ("def late_price(outputs, currents):\n    return (outputs * currents).sum()", "the price should be"),
         ],
     },
-    "08_dead_neurons_and_ensembles": {
+    "11_dead_neurons_and_ensembles": {
         1: [("enough = 5", "too few"), ("enough = 50", "49 would do")],
         2: [("bias = -1.0", "still dead"), ("bias = 1.0", "make the bias smaller")],
         3: [
@@ -99,7 +99,7 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
             ("def shared(charges):\n    return (charges - 1).relu().sum().detach()", "too much detached"),
         ],
     },
-    "09_surrogate_gradients": {
+    "12_surrogate_gradients": {
         1: [("quarter = 0.3", "too far"), ("quarter = 0.01", "too near")],
         2: [
             ("levels_zero = levels_subtract = 1000", "count the different"),
@@ -107,7 +107,7 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         ],
         3: [("late_credit = -1.0", "something positive"), ("late_credit = 1 / 1.6**2", "the charge lasts")],
     },
-    "10_rhythms_and_recurrence": {
+    "13_rhythms_and_recurrence": {
         1: [("my_penalty = 0.5", "raise it"), ("my_penalty = 9.0", "lower it")],
         2: [
             (
@@ -120,7 +120,7 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
             ("def turns(gap, delay):\n    return -(-(gap + 1) // delay)", "check gap|that is None"),
         ],
     },
-    "11_contrastive_divergence": {
+    "14_contrastive_divergence": {
         1: [("both_on = 7.4", "no probability"), ("both_on = 1 / (1 + math.exp(-2))", "given that the other is on")],
         2: [
             (

@@ -215,7 +215,7 @@ def test_only_a_binary_network_is_exported(kind: str) -> None:
     if kind == "binary":
         assert set(to_nir(net).nodes) == {"input", "weights_0", "neurons_0", "weights_1", "neurons_1", "output"}
         return
-    with pytest.raises(TypeError, match="to_nir takes a BinarySpikingNet as chapter 09 builds it"):
+    with pytest.raises(TypeError, match="to_nir takes a BinarySpikingNet as chapter 12 builds it"):
         to_nir(net)
 
 
