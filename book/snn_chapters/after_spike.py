@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, NamedTuple, TypeVar
 
@@ -31,6 +32,7 @@ from snn_helpers.plasticity import (
     spike_trace,
     trace_credit,
 )
+from snn_helpers.statistics import decide, decide_alike, mean_and_interval, verdict
 
 # --- The signs of a coincidence -------------------------------------------------------------------
 
@@ -1084,6 +1086,188 @@ def timing_trial(
     with torch.no_grad():
         accuracy = (net.read_out(net.run(frames)).argmax(dim=1) == right).float().mean().item()
     return {"accuracy": accuracy, "before": before, "after": lags(net, frames, reach, seeded(seed))}
+
+
+# --- What the records say -------------------------------------------------------------------------
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Finding(NamedTuple):
+    """A verdict, as `snn_helpers.statistics.verdict` gives it, with the decision under each of its conditions and the
+    figures that decided, one for each seed.
+    """
+
+    verdict: str
+    decisions: dict[str, str]
+    figures: dict[str, list[float]]
+
+
+class Comparison(NamedTuple):
+    """A paired difference over seeds: its mean, the half-width of its 95 % interval, its p-value after Holm's
+    correction for the number of comparisons, and what this says: "better", "worse" or "not told apart".
+    """
+
+    mean: float
+    half: float
+    p: float
+    told: str
+
+
+def by_seed(rows: Rows, pick: Callable[[Mapping[str, Any]], float], **settings: Any) -> list[float]:
+    """`pick(row)` of the rows with these settings, in the order of the seeds; derived in chapter 09."""
+    chosen = [row for row in rows if all(row["settings"].get(name) == value for name, value in settings.items())]
+    return [pick(row) for row in sorted(chosen, key=lambda row: int(row["settings"]["seed"]))]
+
+
+def compare(accuracy: Mapping[str, Sequence[float]], against: str = "none") -> dict[str, Comparison]:
+    """Each of the others against one, seed by seed, corrected for how many they are; derived in chapter 09.
+
+    A paired t-test for each. Holm's correction multiplies the smallest p-value by the number of comparisons, the next
+    one by one less, and so on, and lets none be smaller than one before it. Below 0.05 a difference is told apart.
+    """
+    from scipy.stats import ttest_rel
+
+    others = [name for name in accuracy if name != against]
+    raw = {name: float(ttest_rel(accuracy[name], accuracy[against]).pvalue) for name in others}
+    # No spread over the seeds: there is no difference, or one that is the same for all.
+    same = {name: all(a == b for a, b in zip(accuracy[name], accuracy[against])) for name in others}
+    raw = {name: (1.0 if same[name] else 0.0) if math.isnan(p) else p for name, p in raw.items()}
+    adjusted: dict[str, float] = {}
+    for rank, name in enumerate(sorted(others, key=lambda name: raw[name])):
+        adjusted[name] = min(1.0, max([raw[name] * (len(others) - rank), *adjusted.values()]))
+    found = {}
+    for name in others:
+        mean, half = mean_and_interval([a - b for a, b in zip(accuracy[name], accuracy[against], strict=True)])
+        told = "not told apart" if adjusted[name] >= 0.05 else "better" if mean > 0 else "worse"
+        found[name] = Comparison(mean, half, adjusted[name], told)
+    return found
+
+
+def at_best_rate(curves: Rows, variant: str, length: int) -> tuple[float, list[float]]:
+    """The learning rate with the best mean on held-out images, and the test accuracies with it; derived in chapter 09.
+
+    For one variant, after so many digits; an accuracy for each seed.
+    """
+    place = curves[0]["lengths"].index(length)
+    rates = sorted({row["settings"]["learning_rate"] for row in curves if row["settings"]["variant"] == variant})
+
+    def mean(rate: float) -> float:
+        held = by_seed(curves, lambda row: row["held_out"][place], variant=variant, learning_rate=rate)
+        return sum(held) / len(held)
+
+    best = max(rates, key=mean)
+    return best, by_seed(curves, lambda row: row["test"][place], variant=variant, learning_rate=best)
+
+
+KINDS = ("wanted", "unwanted", "all")
+# What a verdict asks for, stated before the records were made.
+SHARE_THAT_COUNTS = 0.01  # of the coincidences
+INTEGRAL_NEAR_ZERO = 0.1  # of the spikes alone
+POTENTIATION_LEFT = 0.5  # of that without after-spikes
+STEPS_EARLIER = 0.1
+
+
+def weakened_share(shares: Sequence[float]) -> float:
+    """Of the coincidences whose input is above zero: the share that weakens the synapse; derived in chapter 09."""
+    signs = fired_together(shares)
+    return float(signs[0, 1] + signs[1, 0])
+
+
+def find_weakened(rows: Rows) -> Finding:
+    """ "The gradient can be negative although both neurons fired together"; recorded for chapter 09."""
+    figures = {
+        name: by_seed(rows, lambda row, layer=layer: weakened_share(row["after"][layer]), variant="none")  # type: ignore[misc]
+        for name, layer in (("hidden layer", "counts"), ("last layer", "output_counts"))
+    }
+    decisions = {name: decide(shares, margin=SHARE_THAT_COUNTS) for name, shares in figures.items()}
+    return Finding(verdict(decisions), decisions, figures)
+
+
+def find_decay(changes: Sequence[float], alone: float) -> Finding:
+    """ "Weight decay penalises a neuron that fired too late"; recorded for chapter 09.
+
+    `changes` are those of `pairing_with_decay` at late delays, and `alone` that of a synapse with no spike to pair.
+    """
+    decisions = {
+        "its weight falls": "holds" if max(changes) < 0 else "fails",
+        "it falls further than that of an input without a spike": "holds" if max(changes) < alone else "fails",
+    }
+    return Finding(verdict(decisions), decisions, {"late": list(changes), "alone": [alone]})
+
+
+def find_late(rows: Rows, variant: str) -> Finding:
+    """ "Late input is penalised", in the trained network, by the sign of its spike; recorded for chapter 09."""
+    figures = {
+        f"{kind} spikes": by_seed(
+            rows,
+            lambda row, place=place: row["after"]["window"]["late_weakened"][place],  # type: ignore[misc]
+            variant=variant,
+        )
+        for place, kind in enumerate(KINDS)
+    }
+    # More often weakened than strengthened: a coin would give a half.
+    decisions = {name: decide(shares, null=0.5) for name, shares in figures.items()}
+    return Finding(verdict(decisions), decisions, figures)
+
+
+def find_integral(rows: Rows, variant: str = "provoked") -> Finding:
+    """ "The integral of spike and after-spike is about zero", and what that leaves; recorded for chapter 09."""
+
+    def early(row: Mapping[str, Any]) -> float:
+        curve = row["before"]["window"]["wanted"]
+        return float(curve[len(curve) // 2])
+
+    without = by_seed(rows, early, variant="none")
+    left = [mine / other for mine, other in zip(by_seed(rows, early, variant=variant), without, strict=True)]
+    integral = by_seed(rows, lambda row: row["after"]["integral"], variant=variant)
+    decisions = {
+        "it can be had": decide_alike(integral, INTEGRAL_NEAR_ZERO),
+        "it leaves the potentiation": decide(left, margin=POTENTIATION_LEFT),
+    }
+    return Finding(verdict(decisions), decisions, {"integral": integral, "potentiation left": left})
+
+
+def steps_earlier(row: Mapping[str, Any], name: str = "share") -> float:
+    """By how many steps training moved presynaptic spikes ahead of postsynaptic ones; derived in chapter 09.
+
+    The share of pairs with the presynaptic spike first, less that of shuffled ones: after training less before, divided
+    by what one step makes of it before training.
+    """
+    before, after = row["before"], row["after"]
+    gain = (after[name] - after[f"{name}_null"]) - (before[name] - before[f"{name}_null"])
+    step = before["share_advanced"] - before["share"]
+    return float(gain / step) if step > 0 else 0.0
+
+
+def find_earlier(timing: Rows, variant: str = "provoked") -> Finding:
+    """ "Late neurons fire before their postsynaptic target instead", against `none`; recorded for chapter 09."""
+    figures = {}
+    for task in ("digits", "patterns"):
+        mine, others = (by_seed(timing, steps_earlier, variant=name, task=task) for name in (variant, "none"))
+        figures[task] = [a - b for a, b in zip(mine, others, strict=True)]
+    decisions = {task: decide(steps, margin=STEPS_EARLIER) for task, steps in figures.items()}
+    return Finding(verdict(decisions), decisions, figures)
+
+
+LATE = (-1, -3, -10, -30)  # delays, in steps
+
+
+def findings(rows: Rows, timing: Rows) -> dict[str, Finding]:
+    """The verdicts of chapter 09, from the trials of "09_after_spike" and "09_timing"; derived there.
+
+    Keys: `"weakened"`, `"weight decay"`, `"provoked"`, `"pseudo"`, `"integral"`, `"earlier"`.
+    """
+    return {
+        "weakened": find_weakened(rows),
+        "weight decay": find_decay(
+            pairing_with_decay(LATE).tolist(), pairing_with_decay(LATE[:1], paired=False).item()
+        ),
+        "provoked": find_late(rows, "provoked"),
+        "pseudo": find_late(rows, "pseudo"),
+        "integral": find_integral(rows),
+        "earlier": find_earlier(timing),
+    }
 
 
 # --- The records ----------------------------------------------------------------------------------

@@ -21,7 +21,16 @@ from snn_chapters.after_spike import (
     after_spike_law,
     after_spike_trial,
     after_spike_window,
+    at_best_rate,
+    by_seed,
     coincidence_shares,
+    compare,
+    find_decay,
+    find_earlier,
+    find_integral,
+    find_late,
+    find_weakened,
+    findings,
     fired_together,
     first_spike,
     follow_late_neuron,
@@ -38,6 +47,7 @@ from snn_chapters.after_spike import (
     pseudo_window,
     share_before,
     shuffled_in_time,
+    steps_earlier,
     steps_since_spike,
     timed_patterns,
     timing_trial,
@@ -847,6 +857,164 @@ def test_every_variant_is_recorded_with_the_same_settings() -> None:
     assert sorted(map(json.dumps, trials)) == sorted(
         json.dumps({"variant": variant, "seed": seed}) for variant in VARIANTS for seed in range(5)
     )
+
+
+# --- What the records say: each verdict is turned each way ---------------------------------------
+
+SEEDS = range(5)
+
+
+def rows_of(variant: str, row: Any, **settings: Any) -> list[dict[str, Any]]:
+    """A row for each seed, `row(jitter)`, with a little scatter."""
+    return [{"settings": {"variant": variant, "seed": seed} | settings} | row(0.001 * (seed - 2)) for seed in SEEDS]
+
+
+def weakened_rows(hidden: float, last: float) -> list[dict[str, Any]]:
+    def shares(weakened: float) -> list[float]:
+        positive = [0.5 * (1 - weakened), 0.0, 0.5 * weakened, 0.0]  # the last two: by the path
+        return [*positive, 0.5 * weakened, 0.0, 0.5 * (1 - weakened), 0.0]
+
+    return rows_of("none", lambda e: {"after": {"counts": shares(hidden + e), "output_counts": shares(last + e)}})
+
+
+@pytest.mark.parametrize(
+    ("hidden", "last", "expected"),
+    [(0.5, 0.4, "holds"), (0.5, 0.003, "holds if"), (0.003, 0.003, "fails"), (0.01, 0.01, "open")],
+)
+def test_weakened_together_can_come_out_each_way(hidden: float, last: float, expected: str) -> None:
+    assert find_weakened(weakened_rows(hidden, last)).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"), [([-0.5, -0.4], "holds"), ([-0.1, -0.3], "holds if"), ([0.0, -0.3], "fails")]
+)
+def test_weight_decay_can_come_out_each_way(changes: list[float], expected: str) -> None:
+    assert find_decay(changes, alone=-0.2).verdict == expected
+
+
+def test_weight_decay_itself_holds_if_no_control_is_asked_for_and_no_decay_fails() -> None:
+    for weight_decay, expected in ((0.4, "holds if"), (0.0, "fails")):
+        late = pairing_with_decay([-1, -30], weight_decay=weight_decay)
+        alone = pairing_with_decay([-1], weight_decay=weight_decay, paired=False)
+        assert find_decay(late.tolist(), alone.item()).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [((0.9, 0.8, 0.85), "holds"), ((0.9, 0.1, 0.5), "holds if"), ((0.1, 0.2, 0.3), "fails"), ((0.5,) * 3, "open")],
+)
+def test_late_input_can_come_out_each_way(shares: tuple[float, ...], expected: str) -> None:
+    rows = rows_of("provoked", lambda e: {"after": {"window": {"late_weakened": [share + e for share in shares]}}})
+    assert find_late(rows, "provoked").verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("integral", "left", "expected"),
+    [(0.01, 0.9, "holds"), (0.01, 0.1, "holds if"), (0.5, 0.9, "holds if"), (0.5, 0.1, "fails"), (0.1, 0.5, "open")],
+)
+def test_the_integral_can_come_out_each_way(integral: float, left: float, expected: str) -> None:
+    def row(value: float, e: float) -> dict[str, Any]:
+        return {"before": {"window": {"wanted": [-1.0, value, 0.5]}}, "after": {"integral": integral + e}}
+
+    rows = rows_of("none", lambda e: row(1.0, e)) + rows_of("provoked", lambda e: row(left + e, e))
+    assert find_integral(rows).verdict == expected
+
+
+def timing_rows(variant: str, task: str, gain: float) -> list[dict[str, Any]]:
+    """Training moves the share by `gain` of what one step makes of it, which is 0.02; the null moves as well."""
+    before = {"share": 0.52, "share_null": 0.5, "share_advanced": 0.54}
+    return rows_of(
+        variant,
+        lambda e: {"before": before, "after": {"share": 0.53 + 0.02 * gain + e / 10, "share_null": 0.51}},
+        task=task,
+    )
+
+
+@pytest.mark.parametrize(
+    ("digits", "patterns", "expected"),
+    [(0.5, 0.5, "holds"), (0.5, 0.0, "holds if"), (-0.5, 0.0, "fails"), (0.1, 0.1, "open")],
+)
+def test_earlier_spikes_can_come_out_each_way(digits: float, patterns: float, expected: str) -> None:
+    rows = []
+    for task, gain in (("digits", digits), ("patterns", patterns)):
+        # What training does without after-spikes does not count.
+        rows += timing_rows("none", task, 0.3) + timing_rows("provoked", task, 0.3 + gain)
+    assert find_earlier(rows).verdict == expected
+
+
+def test_steps_earlier_are_told_in_steps_and_against_the_null() -> None:
+    for row in timing_rows("none", "digits", 0.7):
+        assert steps_earlier(row) == pytest.approx(0.7, abs=0.02)
+    flat = {"share": 0.5, "share_null": 0.5, "share_advanced": 0.5}
+    assert steps_earlier({"before": flat, "after": flat}) == 0
+
+
+def test_findings_bring_all_verdicts_together() -> None:
+    def row(variant: str, e: float) -> dict[str, Any]:
+        window = {"late_weakened": [0.9 + e, 0.1 + e, 0.5 + e], "wanted": [0.0, 1.0 if variant == "none" else 0.1, 0.0]}
+        found = weakened_rows(0.5, 0.4)[0]["after"] | {"window": window, "integral": e}
+        return {"before": found, "after": found}
+
+    rows = [one for variant in ("none", "provoked", "pseudo") for one in rows_of(variant, lambda e: row(variant, e))]  # noqa: B023
+    timing = [one for task in ("digits", "patterns") for v in ("none", "provoked") for one in timing_rows(v, task, 0.2)]
+    found = findings(rows, timing)
+    assert {name: finding.verdict for name, finding in found.items()} == {
+        "weakened": "holds",
+        "weight decay": "holds if",
+        "provoked": "holds if",
+        "pseudo": "holds if",
+        "integral": "holds if",
+        "earlier": "fails",
+    }
+    for finding in found.values():
+        assert set(finding.decisions.values()) <= {"holds", "fails", "open"}
+
+
+def test_compare_is_a_paired_t_test_with_holms_correction() -> None:
+    """The smallest of four p-values is multiplied by 4, the next by 3, and so on; none is below one before it."""
+    from scipy.stats import ttest_rel
+
+    generator = seeded(3)
+    none = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+    given = {"none": none}
+    for name, gain, scatter in (("a", -0.5, 0.05), ("b", 0.1, 0.06), ("c", 0.1, 0.08), ("d", 0.0, 0.1)):
+        noise = torch.randn(5, generator=generator, dtype=torch.float64)
+        given[name] = [x + gain + scatter * z for x, z in zip(none, noise.tolist())]
+    raw = sorted((float(ttest_rel(given[name], none).pvalue), name) for name in "abcd")
+    found, least = compare(given), 0.0
+    for factor, (p, name) in zip((4, 3, 2, 1), raw):
+        least = min(1.0, max(least, factor * p))
+        assert found[name].p == pytest.approx(least)
+        mean = sum(x - y for x, y in zip(given[name], none)) / 5
+        assert found[name].mean == pytest.approx(mean)
+        assert found[name].told == ("not told apart" if least >= 0.05 else "better" if mean > 0 else "worse")
+
+
+def test_compare_can_come_out_each_way_and_knows_what_is_the_same() -> None:
+    none, moved = [0.8, 0.81, 0.82, 0.83], [0.1, 0.12, 0.11, 0.1]
+    up, down = ([x + sign * y for x, y in zip(none, moved)] for sign in (1, -1))
+    found = compare({"none": none, "up": up, "down": down, "same": none})
+    assert [found[name].told for name in ("up", "down", "same")] == ["better", "worse", "not told apart"]
+
+
+def test_the_rate_is_chosen_on_held_out_images_and_never_on_test_images() -> None:
+    rows = [
+        {
+            "settings": {"variant": "none", "seed": seed, "learning_rate": rate},
+            "lengths": [10, 20],
+            "held_out": [held, 1 - held],
+            "test": [test + seed / 100, 0.0],
+        }
+        for seed in (1, 0)
+        for rate, held, test in ((0.1, 0.6, 0.2), (0.3, 0.5, 0.9))
+    ]
+    assert at_best_rate(rows, "none", 10) == (0.1, pytest.approx([0.2, 0.21]))
+    assert at_best_rate(rows, "none", 20)[0] == 0.3
+
+
+def test_by_seed_is_in_the_order_of_the_seeds() -> None:
+    rows = [{"settings": {"variant": v, "seed": s}, "x": 10 * s} for s in (2, 0, 1) for v in ("a", "b")]
+    assert by_seed(rows, lambda row: row["x"], variant="b") == [0, 10, 20]
 
 
 # --- Training length -----------------------------------------------------------------------------
