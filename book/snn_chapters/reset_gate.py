@@ -382,7 +382,7 @@ def _gradients(net: GateNet, images: Tensor, labels: Tensor, n_steps: int, gener
 def loss_slope(
     net: SpikingNet, layer: int, direction: Tensor, frames: Tensor, labels: Tensor, step: float
 ) -> tuple[float, float]:
-    """The slope of the mean loss along a direction in one layer's weights, by central differences; recorded for chapter 07.
+    """The slope of the mean loss along a direction in a layer, by central differences; recorded for chapter 07.
 
     Parameters
     ----------
