@@ -409,7 +409,7 @@ def with_pseudo_derivative(outputs: Tensor, charges: Tensor, slope: float, n_ref
 
 
 class PseudoLayer(SpikingLayer):
-    """A `SpikingLayer` whose outputs have the derivative of `with_pseudo_derivative`; derived in chapter 09.
+    """A `SpikingLayer` whose outputs have the derivative of `with_pseudo_derivative`; recorded for chapter 09.
 
     Parameters
     ----------
@@ -443,7 +443,7 @@ class PseudoLayer(SpikingLayer):
 
 
 class PseudoNet(SpikingNet):
-    """`SpikingNet` whose hidden layers are `PseudoLayer`s; derived in chapter 09.
+    """`SpikingNet` whose hidden layers are `PseudoLayer`s; recorded for chapter 09.
 
     `pseudo_slope`, `n_refractory` as in `PseudoLayer`; the rest, and errors, as in `SpikingNet`; the same generator
     gives the same weights.
@@ -465,7 +465,7 @@ class PseudoNet(SpikingNet):
 @without_autocast
 @with_gradients
 def trace_pseudo_credit(net: PseudoNet, frames: Tensor, labels: Tensor) -> AfterCredit:
-    """`trace_after_credit` for a `PseudoNet`; derived in chapter 09.
+    """`trace_after_credit` for a `PseudoNet`; recorded for chapter 09.
 
     Here `late` `[T, B, n_neurons]` is what a unit input at a refractory step earns, from that step and the refractory
     ones after it; zero at other steps.
@@ -492,7 +492,7 @@ def trace_pseudo_credit(net: PseudoNet, frames: Tensor, labels: Tensor) -> After
 
 
 def pseudo_late_weights(outputs: Tensor, late: Tensor, n_delays: int) -> Iterator[Tensor]:
-    """`late_weights` for a `PseudoNet`: an input belongs to the last spike before it; from chapter 09."""
+    """`late_weights` for a `PseudoNet`: an input belongs to the last spike before it; recorded for chapter 09."""
     since = steps_since_spike(outputs)
     for delay in range(1, min(n_delays, len(outputs) - 1) + 1):
         yield (since[delay:] == delay) * late[delay:]
@@ -672,7 +672,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 def make_network(
     variant: str, n_steps: int, generator: torch.Generator, sizes: Sequence[int] = (784, 100, 10), **neuron: Any
 ) -> tuple[AfterSpikeNet | PseudoNet, float]:
-    """The network of one of `VARIANTS`, and its weight decay; derived in chapter 09.
+    """The network of one of `VARIANTS`, and its weight decay; recorded for chapter 09.
 
     `neuron`: settings of its neurons. The weights are those of a `SpikingNet` with this generator.
     """
@@ -959,7 +959,7 @@ def shuffled_in_time(spikes: Tensor, generator: torch.Generator) -> Tensor:
 def lags(
     net: SpikingNet, frames: Tensor, reach: int, generator: torch.Generator, n_shuffles: int = 10
 ) -> dict[str, Any]:
-    """When the spikes of the last hidden layer's presynaptic layer come, next to its own; derived in chapter 09.
+    """When the spikes of the last hidden layer's presynaptic layer come, next to its own; recorded for chapter 09.
 
     In evaluation. Returns `share` (see `share_before`) of all pairs within `reach`, and `weighed`, each pair with its
     weight where that is above zero; `share_null` and `weighed_null`, their means where the postsynaptic layer's steps
@@ -1163,6 +1163,7 @@ def at_best_rate(curves: Rows, variant: str, length: int) -> tuple[float, list[f
 KINDS = ("wanted", "unwanted", "all")
 # What a verdict asks for, stated before the records were made.
 SHARE_THAT_COUNTS = 0.01  # of the coincidences
+MORE_THAN_A_COIN = 0.1  # of the late pairs, above a half
 INTEGRAL_NEAR_ZERO = 0.1  # of the spikes alone
 POTENTIATION_LEFT = 0.5  # of that without after-spikes
 STEPS_EARLIER = 0.1
@@ -1207,7 +1208,7 @@ def find_late(rows: Rows, variant: str) -> Finding:
         for place, kind in enumerate(KINDS)
     }
     # More often weakened than strengthened: a coin would give a half.
-    decisions = {name: decide(shares, null=0.5) for name, shares in figures.items()}
+    decisions = {name: decide(shares, null=0.5, margin=MORE_THAN_A_COIN) for name, shares in figures.items()}
     return Finding(verdict(decisions), decisions, figures)
 
 
