@@ -294,7 +294,7 @@ def probe(
         row["share_at_spikes"] = share_at_spikes(factors[1], decays[1])
         row["control"] = positive_control(hidden, tau_decay, generator)
         row["halves"] = halves(hidden, decays[0], tau_decay)
-        row["windows"] = [windows(hidden, decays[0], n_delays, controls.others, generator)]
+        row["windows"] = [windows(hidden, decays[0], n_delays, generator)]
     rounded: dict[str, Any] = significant(row, 3)
     return rounded
 
@@ -503,9 +503,7 @@ def hebbian_share(factors: Credit, chosen: Tensor, decay: float, tau_decay: floa
 BEFORE = ("kernel", "credit_raised", "change")  # the windows that are kept of a network before training
 
 
-def windows(
-    factors: Credit, decay: float, n_delays: int, others: Tensor, generator: torch.Generator
-) -> dict[str, list[float]]:
+def windows(factors: Credit, decay: float, n_delays: int, generator: torch.Generator) -> dict[str, list[float]]:
     """What the delay of a pre/post pair does to its part in the gradient step; derived in chapter 08.
 
     For delays 0, 1, ... `n_delays - 1`:
@@ -513,13 +511,12 @@ def windows(
     - `kernel`: what is left of the learning signal when it reaches the input, in the mean over all signals, weighted
       by their size; `kernel_shuffled`: the same, signals at random times
     - `share`: the part of the whole step, for centred inputs, that comes from pairs of this delay: its projection on
-      the step; all delays together make 1. `share_other_inputs` and `share_shuffled` are the controls: inputs of other
-      examples, signals at random times
+      the step; all delays together make 1. `share_shuffled`: the same, signals at random times
 
     For delays from `-n_delays` to `n_delays`:
 
-    - `credit_raised`, `credit_lowered`: what an input gets in all, by its delay to a spike of the neuron whose signal
-      asks for more, or less, per mean absolute signal; `credit_raised_shuffled` around random times
+    - `credit_raised`: what an input gets in all, by its delay to a spike of the neuron whose signal asks for more, per
+      mean absolute signal; `credit_raised_shuffled`: the same around random times
     - `change`: as an experimenter sees it, the mean change per pair, all spikes, in the same unit (`mean_change`)
     - `window`, `window_error`, `window_shuffled`: `fitted_window` of spikes as they are, times the error, at random
       times; `fit`: the cosines of these three fits with the step
@@ -535,18 +532,13 @@ def windows(
 
     centred = factors._replace(inputs=inputs - inputs.mean(dim=(0, 1)))
     step = gradient_step(centred, decay)
-    for name, which, shown in (
-        ("share", signals, centred.inputs),
-        ("share_other_inputs", signals, centred.inputs[:, others]),
-        ("share_shuffled", shuffled, centred.inputs),
-    ):
-        changes = (-_pairs(w, shown[: len(w)]) for w in pair_weights(which, slopes, decay, n_delays))
+    for name, which in (("share", signals), ("share_shuffled", shuffled)):
+        changes = (-_pairs(w, centred.inputs[: len(w)]) for w in pair_weights(which, slopes, decay, n_delays))
         found[name] = [((change * step).sum() / step.square().sum()).item() for change in changes]
 
     credit, fired = input_credit(signals, slopes, decay), (outputs > 0).to(inputs.dtype)
     for name, sizes in (
         ("credit_raised", (signals * fired).clamp(max=0)),
-        ("credit_lowered", (signals * fired).clamp(min=0)),
         ("credit_raised_shuffled", shuffled.clamp(max=0)),
     ):
         found[name] = triggered(-credit, sizes.abs(), n_delays)

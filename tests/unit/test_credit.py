@@ -341,7 +341,7 @@ def test_spike_triggered_means_by_loops() -> None:
 def test_windows_of_a_neuron_without_resets_are_the_law() -> None:
     factors = small_factors(0, n_steps=12)
     plain = factors._replace(slopes=torch.ones_like(factors.slopes))
-    found = windows(plain, 0.8, 12, torch.tensor([1, 0]), seeded(0))
+    found = windows(plain, 0.8, 12, seeded(0))
     assert len(found["kernel"]) == 11  # delays beyond the recording are left out
     # Signals near the start have no inputs far back: the law holds for those that have.
     far = [signals.abs().sum().item() for signals in (factors.signals[n:] for n in range(11))]
@@ -353,7 +353,7 @@ def test_windows_of_a_neuron_without_resets_are_the_law() -> None:
 def test_windows_by_loops(seed: int) -> None:
     factors = small_factors(seed)
     inputs, _, slopes, signals = factors
-    found = windows(factors, 0.9, 4, torch.tensor([1, 0]), seeded(0))
+    found = windows(factors, 0.9, 4, seeded(0))
     n_steps = len(inputs)
     for delay in range(4):
         kernel = total = 0.0
@@ -365,7 +365,7 @@ def test_windows_by_loops(seed: int) -> None:
                     if t >= delay:
                         kernel += abs(signal) * math.prod(0.9 * slopes[r, b, j].item() for r in range(t - delay, t))
         assert found["kernel"][delay] == pytest.approx(kernel / total)
-    everything = windows(factors, 0.9, n_steps - 1, torch.tensor([1, 0]), seeded(0))
+    everything = windows(factors, 0.9, n_steps - 1, seeded(0))
     rest = list(pair_weights(signals, slopes, 0.9, n_steps))[-1]  # the longest delay is not among them
     centred = inputs - inputs.mean(dim=(0, 1))
     step = gradient_step(factors._replace(inputs=centred), 0.9)
