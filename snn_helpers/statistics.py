@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -24,3 +24,28 @@ def mean_and_interval(values: Sequence[float] | Tensor) -> tuple[float, float]:
     if n < 2:
         raise ValueError(f"an interval needs at least two values, one a seed; given: {n}")
     return samples.mean().item(), float(t.ppf(0.975, n - 1)) * samples.std().item() / math.sqrt(n)
+
+
+def decide(values: Sequence[float], null: Sequence[float] | float = 0.0, margin: float = 0.0) -> str:
+    """Does a figure exceed its null by more than a margin stated beforehand? From chapter 08.
+
+    A number for each seed, in the same order; `null` may be one for all. "holds" if the interval of the differences
+    lies wholly above `margin`, "fails" if wholly below, else "open".
+    """
+    given = [float(null)] * len(values) if isinstance(null, (int, float)) else list(null)
+    mean, half = mean_and_interval([value - other for value, other in zip(values, given, strict=True)])
+    return "holds" if mean - half > margin else "fails" if mean + half < margin else "open"
+
+
+def decide_alike(values: Sequence[float], margin: float) -> str:
+    """Are differences, one for each seed, too small to matter? "holds" if the interval lies within ± `margin`."""
+    mean, half = mean_and_interval(values)
+    return "holds" if abs(mean) + half < margin else "fails" if abs(mean) - half > margin else "open"
+
+
+def verdict(decisions: Mapping[str, str]) -> str:
+    """One verdict for a claim tested under several conditions: "holds" if under all, "holds if" if under some."""
+    kinds = set(decisions.values())
+    if not kinds or kinds - {"holds", "fails", "open"}:
+        raise ValueError(f"each condition's decision must be 'holds', 'fails' or 'open', at least one: {decisions}")
+    return "holds" if kinds == {"holds"} else "holds if" if "holds" in kinds else "open" if "open" in kinds else "fails"

@@ -218,10 +218,10 @@ def fit_adam(
     longest_gradient: float | None = None,
     device: str | torch.device = "auto",
 ) -> list[float]:
-    """Train with Adam, whose learning rate rises to `learning_rate` and falls to 0 over the run; from chapter 09.
+    """Train with Adam, whose learning rate rises to `learning_rate` and falls to 0 over the run; from chapter 12.
 
     The seed decides the order of the examples and what the model draws. Gradients longer than `longest_gradient`
-    are cut to that length; chapter 10 says what for. Returns the loss of each batch. Raises `TypeError` or
+    are cut to that length; chapter 13 says what for. Returns the loss of each batch. Raises `TypeError` or
     `ValueError` for settings and data sets that do not fit.
     """
     learning_rate, longest = real("learning_rate", bare(learning_rate), above=0), limit(longest_gradient)

@@ -142,7 +142,7 @@ class WindowExplorer(_Explorer):
 
     Traits: `decay`, `threshold`, `penalty` and `reset` as in `neuron_step`; `earlier`, how many steps
     before it the neuron fired too (0: it did not); `strength` and `after_decay`, the size and length
-    of the after-spike of chapter 07 (strength 0: there is none).
+    of the after-spike of chapter 09 (strength 0: there is none).
     """
 
     _esm = bundle("window_explorer.js")

@@ -1,4 +1,4 @@
-"""Binary spikes, and the derivatives put in place of theirs; derived in chapter 09."""
+"""Binary spikes, and the derivatives put in place of theirs; derived in chapter 12."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def surrogate_slope(distance: Tensor, shape: str = "fast sigmoid", slope: float = 10.0) -> Tensor:
-    """The slope that replaces the derivative of a spike, by its distance from the threshold; derived in chapter 09.
+    """The slope that replaces the derivative of a spike, by its distance from the threshold; derived in chapter 12.
 
     With z = slope * distance it is `1 / (1 + |z|)**2` (fast sigmoid), `1 / (1 + z**2)` (arctan),
     `4 / (2 + exp(z) + exp(-z))` (sigmoid), `max(0, 1 - |z|)` (triangle), 1 where |z| < 1
@@ -86,7 +86,7 @@ class _Spike(torch.autograd.Function):
 
 
 def binary_spike(distance: Tensor, shape: str = "fast sigmoid", slope: float = 10.0) -> Tensor:
-    """1 where the distance from the threshold is above 0, else 0; backwards `surrogate_slope`; from chapter 09.
+    """1 where the distance from the threshold is above 0, else 0; backwards `surrogate_slope`; from chapter 12.
 
     Parameters and errors as in `surrogate_slope`; returns a tensor of the shape of `distance`.
     """
@@ -105,7 +105,7 @@ def binary_step(
     slope: float = 10.0,
     detach: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """`neuron_step` with a spike of 1 for its graded output; derived in chapter 09.
+    """`neuron_step` with a spike of 1 for its graded output; derived in chapter 12.
 
     The state goes the same way to the last bit, at each of the resets. `shape` and `slope` are
     those of the surrogate. With `detach` the reset lets no gradient through its gate.
@@ -167,7 +167,7 @@ OUT_OF_REACH = 1e9  # the last layer's threshold: it adds up and leaks, and neve
 
 
 class BinarySpikingNet(SpikingNet):
-    """`SpikingNet` with binary spikes in its hidden layers, for a steady image; derived in chapter 09.
+    """`SpikingNet` with binary spikes in its hidden layers, for a steady image; derived in chapter 12.
 
     Each pixel, from 0 for black to 1 for white, is a steady current; or, with `spiking_input`, a
     spike train that fires at each step with the pixel's value for a probability. A layer starts
@@ -256,7 +256,7 @@ def surrogate_window(
     slope: float = 10.0,
     detach: bool = True,
 ) -> Tensor:
-    """`gradient_window` for a binary neuron, by autograd through the surrogate; derived in chapter 09.
+    """`gradient_window` for a binary neuron, by autograd through the surrogate; derived in chapter 12.
 
     A voltage clamp makes the neuron's charge what `voltages` say, at each step; it fires where they
     exceed the threshold. A pulse of height 1 reaches it at `t_pre` through a weight of 0.
@@ -306,7 +306,7 @@ def surrogate_law(
     slope: float = 10.0,
     detach: bool = True,
 ) -> Tensor:
-    """What `surrogate_window` must find, in closed form; derived in chapter 09.
+    """What `surrogate_window` must find, in closed form; derived in chapter 12.
 
     0 for a pulse after `t_post`. Before it, the surrogate's slope at `t_post`, times `decay` and the
     slope of the reset for each step from the pulse to `t_post`. Parameters as in `surrogate_window`.
@@ -327,7 +327,7 @@ def surrogate_law(
 
 def _exportable(net: BinarySpikingNet) -> list[SpikingLayer]:
     """The layers of a network that NIR can describe; else refuse, in words."""
-    told = "to_nir takes a BinarySpikingNet as chapter 09 builds it"
+    told = "to_nir takes a BinarySpikingNet as chapter 12 builds it"
     if not isinstance(net, BinarySpikingNet) or type(net).run is not BinarySpikingNet.run:
         raise TypeError(f"{told}, not a {type(net).__name__}")
     layers = cast(list[SpikingLayer], list(net.layers))
@@ -344,7 +344,7 @@ def _exportable(net: BinarySpikingNet) -> list[SpikingLayer]:
 
 
 def to_nir(net: BinarySpikingNet, time_step: float = 1e-4) -> Any:
-    """The network as a graph of the Neuromorphic Intermediate Representation (NIR); derived in chapter 09.
+    """The network as a graph of the Neuromorphic Intermediate Representation (NIR); derived in chapter 12.
 
     NIR describes neurons in continuous time; its libraries read them with a step of `time_step`
     seconds, snnTorch with 0.1 ms. A time constant of `time_step / (1 - decay)` and as large a
@@ -406,7 +406,7 @@ def surrogate_trial(
     device: str | torch.device = "auto",
     **settings: Any,
 ) -> dict[str, Any]:
-    """Train 784-100-10, one of `MODELS`, once and measure it; recorded for chapter 09.
+    """Train 784-100-10, one of `MODELS`, once and measure it; recorded for chapter 12.
 
     `settings` go to `BinarySpikingNet`. Both networks read pixels from 0 to 1. `noise_levels` are
     those of `noisy`, whose first 2000 test images they use; `drop_levels` the shares of the hidden
@@ -447,7 +447,7 @@ def surrogate_trial(
 
 
 class BrightMLP(MLP):
-    """The `MLP` of chapter 04 for pixels from 0 to 1, which the binary network reads too; used in chapter 09."""
+    """The `MLP` of chapter 04 for pixels from 0 to 1, which the binary network reads too; used in chapter 12."""
 
     def __init__(self, sizes: Sequence[int] = (784, 100, 10), generator: torch.Generator | None = None) -> None:
         super().__init__(sizes, generator=generator)
@@ -491,13 +491,13 @@ def accuracy_with_drops(model: BinarySpikingNet | BrightMLP, dataset: TensorData
 
 
 def _two_layers(model: Any, for_what: str) -> BinarySpikingNet | BrightMLP:
-    """A `BrightMLP`, or a `BinarySpikingNet` that runs as chapter 09 builds it, with one hidden layer; else words."""
+    """A `BrightMLP`, or a `BinarySpikingNet` that runs as chapter 12 builds it, with one hidden layer; else words."""
     runs = isinstance(model, BinarySpikingNet) and getattr(model.run, "__func__", None) is BinarySpikingNet.run
     reads = runs and getattr(model.read_out, "__func__", None) is BinarySpikingNet.read_out
     if not (isinstance(model, BrightMLP) or reads) or len(model.layers) != 2:
         n_layers = len(getattr(model, "layers", []))
         raise TypeError(
-            f"{for_what} is for chapter 09's networks, a BinarySpikingNet or a BrightMLP with one hidden layer and a"
+            f"{for_what} is for chapter 12's networks, a BinarySpikingNet or a BrightMLP with one hidden layer and a"
             f" last one, not a {type(model).__name__} of {n_layers} layers"
         )
     return cast("BinarySpikingNet | BrightMLP", model)
@@ -518,7 +518,7 @@ def evidence(net: BinarySpikingNet, hidden: Tensor) -> Tensor:
 @without_autocast
 @torch.no_grad()
 def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset, seed: int) -> dict[str, Any]:
-    """What a network sends and does for an image, and how soon it could answer; recorded for chapter 09.
+    """What a network sends and does for an image, and how soon it could answer; recorded for chapter 12.
 
     - `messages`: spikes of the hidden layer for an image; of an MLP, activations that are not 0;
     - `active_pixels`: pixels of an image that are not 0;
@@ -566,7 +566,7 @@ def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset,
 
 NOISE_LEVELS = (0.0, 0.2, 0.4, 0.8)
 DROPS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8)
-# Chapter 09's network, found by trying on held-out images.
+# Chapter 12's network, found by trying on held-out images.
 BINARY: dict[str, Any] = {"n_steps": 25, "reset": "subtract", "shape": "arctan", "slope": 3.0}
 
 
@@ -586,7 +586,7 @@ def measure_surrogate_held_out(n_train: int = 50_000, **settings: Any) -> dict[s
 
 def tuned_surrogate_trials() -> list[dict[str, Any]]:
     """Both networks at the rate whose held-out accuracy, in the mean over seeds, is best."""
-    rows = load_results("09_tuning")["trials"]
+    rows = load_results("12_tuning")["trials"]
     trials = []
     for network, settings in (("binary", BINARY), ("mlp", {})):
         held_out: dict[float, list[float]] = {}
@@ -599,7 +599,7 @@ def tuned_surrogate_trials() -> list[dict[str, Any]]:
 
 
 RECORDS: dict[str, Record] = {
-    "09_tuning": Record(
+    "12_tuning": Record(
         "784-100-10 with binary spikes, and the MLP, five epochs of Adam at several learning rates: 50,000 training"
         " images, 10,000 held out as 'test'",
         measure_surrogate_held_out,
@@ -610,13 +610,13 @@ RECORDS: dict[str, Record] = {
             for rate in (0.0025, 0.005, 0.01, 0.02)
         ],
     ),
-    "09_surrogate": Record(
+    "12_surrogate": Record(
         "784-100-10 with binary spikes, and the MLP, five epochs of Adam on the whole of MNIST, each at its best rate"
-        " of 09_tuning",
+        " of 12_tuning",
         measure_surrogate,
         tuned_surrogate_trials,
     ),
-    "09_shapes": Record(
+    "12_shapes": Record(
         "784-100-10 with binary spikes, three epochs of Adam on 10,000 training images, for each shape and slope of the"
         " surrogate, with the reset detached and not; 10,000 held out as 'test'",
         measure_surrogate_held_out,
@@ -637,7 +637,7 @@ RECORDS: dict[str, Record] = {
             for slope in (1.0, 3.0, 10.0, 30.0)
         ],
     ),
-    "09_steps": Record(
+    "12_steps": Record(
         "784-100-10 with binary spikes, five epochs of Adam on the whole of MNIST, with fewer steps, and with the"
         " reset that NIR has",
         measure_surrogate,

@@ -1,4 +1,4 @@
-"""Boltzmann machines of neurons that fire or rest, and the rhythm that trains them; derived in chapter 11.
+"""Boltzmann machines of neurons that fire or rest, and the rhythm that trains them; derived in chapter 14.
 
 A machine is a stack of layers, the visible one first. Its states are 0 or 1, its energy
 `-sum_l x[l+1] . W[l] x[l] - sum_l b[l] . x[l]`, and the probability of a state is proportional to
@@ -251,7 +251,7 @@ def half_cycle(
     rest: int = 0,
     generator: torch.Generator | None = None,
 ) -> HalfCycle:
-    """Run leaky neurons that fire at random for one half of a cycle; derived in chapter 11.
+    """Run leaky neurons that fire at random for one half of a cycle; derived in chapter 14.
 
     In each step, all at once, from what the step before left:
 
@@ -342,7 +342,7 @@ def rhythm_cycle(
     generator: torch.Generator | None = None,
     activity: Activity | None = None,
 ) -> Cycle:
-    """One cycle: a half that shows the data, a half that runs free from there, and their difference; from chapter 11.
+    """One cycle: a half that shows the data, a half that runs free from there, and their difference; from chapter 14.
 
     Each half has `n_steps` steps. Neurons settle in the first half of them and learn in the second, where
     `coincidences` are counted: added while the data are shown, subtracted while the machine runs free.
@@ -362,7 +362,7 @@ def rates(half: HalfCycle) -> tuple[Tensor, ...]:
 
 
 def coincidence_window(delay: Tensor, rest: int) -> Tensor:
-    """What one pair of spikes adds to the counts of `coincidences`, by its delay in steps; derived in chapter 11.
+    """What one pair of spikes adds to the counts of `coincidences`, by its delay in steps; derived in chapter 14.
 
     Two neurons, each on for `rest + 1` steps from its spike, overlap for `rest + 1 - |delay|` steps; heard one
     step later, in either order, this is the mean of that triangle moved by a step to each side.
@@ -415,7 +415,7 @@ ARMS = ("pixels", *ONE_LEVEL, *STACKS)
 
 
 def start_machine(sizes: tuple[int, ...], pixels: Tensor, generator: torch.Generator, scale: float = 0.01) -> Machine:
-    """A machine that knows no more than how often each pixel is on; used in chapter 11."""
+    """A machine that knows no more than how often each pixel is on; used in chapter 14."""
     machine = draw_machine(sizes, scale, generator, device=pixels.device)
     return Machine(machine.weights, (torch.logit(pixels.mean(dim=0).clamp(0.01, 0.99)), *machine.biases[1:]))
 
@@ -438,7 +438,7 @@ def digits_trial(
     n_spiking: int = 1000,
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
-    """Train one of `ARMS` on digits without their labels, and see what it has learned; recorded for chapter 11.
+    """Train one of `ARMS` on digits without their labels, and see what it has learned; recorded for chapter 14.
 
     Each batch is shown for 4 `n_steps` steps, whatever the arm: two cycles, or a slow one of twice the length.
 
@@ -630,7 +630,7 @@ def measure_boltzmann(**settings: Any) -> dict[str, Any]:
 
 def boltzmann_trials() -> list[dict[str, Any]]:
     """Each arm at its best settings on held-out images; random weights are chosen for probabilities and spikes both."""
-    rows = load_results("11_tuning")["trials"]
+    rows = load_results("14_tuning")["trials"]
     best: dict[str, dict[str, float]] = {"pixels": {}}
     for row in sorted(rows, key=lambda row: row["accuracy"] + row.get("spike_accuracy", 0)):
         chosen = {name: value for name, value in row["settings"].items() if name in ("learning_rate", "scale")}
@@ -640,7 +640,7 @@ def boltzmann_trials() -> list[dict[str, Any]]:
 
 
 def longer_boltzmann_trials() -> list[dict[str, Any]]:
-    """What 11_digits compares for slow cycles, with twice as many epochs."""
+    """What 14_digits compares for slow cycles, with twice as many epochs."""
     return [
         settings | {"epochs": 4}
         for settings in boltzmann_trials()
@@ -649,7 +649,7 @@ def longer_boltzmann_trials() -> list[dict[str, Any]]:
 
 
 RECORDS: dict[str, Record] = {
-    "11_tuning": Record(
+    "14_tuning": Record(
         "784-200 and 784-100-100, trained without labels on 4,000 images, each rule at several learning rates: 5,000"
         " training images held out as 'test'",
         measure_boltzmann_held_out,
@@ -662,14 +662,14 @@ RECORDS: dict[str, Record] = {
             ),
         ],
     ),
-    "11_digits": Record(
+    "14_digits": Record(
         "784-200 and 784-100-100, trained without labels on 4,000 images, each rule at its best learning rate of"
-        " 11_tuning: a linear read-out tested on all 10,000 test images",
+        " 14_tuning: a linear read-out tested on all 10,000 test images",
         measure_boltzmann,
         boltzmann_trials,
     ),
-    "11_longer": Record(
-        "As 11_digits, four epochs instead of two: two levels by fast cycles, without and with slow ones",
+    "14_longer": Record(
+        "As 14_digits, four epochs instead of two: two levels by fast cycles, without and with slow ones",
         measure_boltzmann,
         longer_boltzmann_trials,
     ),

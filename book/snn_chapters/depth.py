@@ -1,4 +1,4 @@
-"""Deep spiking networks whose neurons do not stay silent, and what ails those that do; derived in chapter 08.
+"""Deep spiking networks whose neurons do not stay silent, and what ails those that do; derived in chapter 11.
 
 `EnsembleNet` is `SpikingNet` with other read-outs; `fire_at` sets a network's thresholds or weights
 from data, so that its neurons fire at a wanted rate; `diagnose` says who fires and whom the gradient reaches.
@@ -42,7 +42,7 @@ SHARINGS = ("none", "normalised", "silent")
 
 
 class EnsembleNet(SpikingNet):
-    """`SpikingNet` with an ensemble of neurons for each label, read by states or spikes; derived in chapter 08.
+    """`SpikingNet` with an ensemble of neurons for each label, read by states or spikes; derived in chapter 11.
 
     Neuron `i` of the last layer speaks for label `i % n_labels`. Each **member** `j`, the neurons
     `j * n_labels` to `(j + 1) * n_labels - 1`, holds one neuron for each label. With the defaults
@@ -158,7 +158,7 @@ def by_member(values: Tensor, per_label: int) -> Tensor:
 
 
 def read_members(members: Tensor, reading: str = "product") -> Tensor:
-    """Values `[B, per_label, n_labels]` to log-probabilities `[B, n_labels]`; derived in chapter 08."""
+    """Values `[B, per_label, n_labels]` to log-probabilities `[B, n_labels]`; derived in chapter 11."""
     if one_of("reading", reading, READINGS) == "product":
         return F.log_softmax(members.sum(dim=1), dim=-1)
     return F.log_softmax(members, dim=-1).logsumexp(dim=1) - math.log(members.shape[1])
@@ -170,7 +170,7 @@ def charges(record: LayerRecord, threshold: float) -> Tensor:
 
 
 def share_gradient(record: LayerRecord, threshold: float, per_label: int, silent_only: bool = False) -> Tensor:
-    """A layer's outputs, unchanged, with a gradient for whole ensembles; derived in chapter 08.
+    """A layer's outputs, unchanged, with a gradient for whole ensembles; derived in chapter 11.
 
     In a step in which an ensemble fires, the ratio of its summed outputs to its summed positive
     charges is the slope with which each of its charges, fired or not, receives the gradient. With
@@ -188,7 +188,7 @@ def share_gradient(record: LayerRecord, threshold: float, per_label: int, silent
 
 
 def silence_penalty(net: SpikingNet, records: Sequence[LayerRecord], wanted_rate: float) -> Tensor:
-    """How far the charges of neurons that fire too rarely lie below the threshold; derived in chapter 08.
+    """How far the charges of neurons that fire too rarely lie below the threshold; derived in chapter 11.
 
     A mean over all neurons of all layers: by how much a neuron falls short of the wanted rate, as a
     share of it, times the mean of (threshold - charge) where that is positive, in thresholds. The
@@ -213,7 +213,7 @@ def fire_at(
     seed: int = 0,
     last: bool = True,
 ) -> SpikingNet:
-    """Set the network, layer by layer, so that its neurons fire at the wanted rate; derived in chapter 08.
+    """Set the network, layer by layer, so that its neurons fire at the wanted rate; derived in chapter 11.
 
     Parameters
     ----------
@@ -368,7 +368,7 @@ class LayerHealth:
 @without_autocast
 @with_gradients
 def diagnose(net: SpikingNet, images: Tensor, labels: Tensor, seed: int = 0) -> list[LayerHealth]:
-    """Show the images to the network and look at each layer, the first one first; derived in chapter 08.
+    """Show the images to the network and look at each layer, the first one first; derived in chapter 11.
 
     `images` `[B, 1, 28, 28]` and `labels` `[B]`; some hundreds of each. The flicker comes from the
     seed. The gradient is that of the loss without penalties; the network is left as it was.
@@ -398,7 +398,7 @@ def diagnose(net: SpikingNet, images: Tensor, labels: Tensor, seed: int = 0) -> 
 
 
 def explain(health: list[LayerHealth]) -> list[str]:
-    """One line for each layer, which names what is wrong with it and the cause; derived in chapter 08."""
+    """One line for each layer, which names what is wrong with it and the cause; derived in chapter 11."""
     lines = []
     for index, layer in enumerate(health):
         faults = [fault for fault in (_firing_fault(health, index), _gradient_fault(health, index)) if fault]
@@ -525,7 +525,7 @@ def depth_trial(
     device: str | torch.device = "auto",
     **settings: Any,
 ) -> dict[str, Any]:
-    """Train one network of `n_layers` on digits and look at its neurons before and after; derived in chapter 08.
+    """Train one network of `n_layers` on digits and look at its neurons before and after; derived in chapter 11.
 
     The schedule is the article's: an epoch each at `learning_rate` times 1, 0.5 and 0.1. `fire` says
     how the network is set from 300 training images: `"as drawn"` is not at all, else as `how` of
@@ -589,7 +589,7 @@ def measure_repair(variant: str, **settings: Any) -> dict[str, Any]:
 
 def repair_trials() -> list[dict[str, Any]]:
     """Each variant at the learning rate whose held-out accuracy is best."""
-    rows = load_results("08_repairs_tuning")["trials"]
+    rows = load_results("11_repairs_tuning")["trials"]
     best = {}
     for row in sorted(rows, key=lambda row: row["test_accuracy"]):
         best[row["settings"]["variant"]] = row["settings"]["learning_rate"]
@@ -614,7 +614,7 @@ def measure_depth_held_out(**settings: Any) -> dict[str, Any]:
     return depth_trial(train=fitted, test=held_out, **settings)
 
 
-def depth_trials(tuning: str = "08_depth_tuning") -> list[dict[str, Any]]:
+def depth_trials(tuning: str = "11_depth_tuning") -> list[dict[str, Any]]:
     """Two and four layers, each with the settings whose held-out accuracy, in the mean over seeds, is best."""
     rows = load_results(tuning)["trials"]
     best = []
@@ -629,7 +629,7 @@ def depth_trials(tuning: str = "08_depth_tuning") -> list[dict[str, Any]]:
 
 
 RECORDS: dict[str, Record] = {
-    "08_depth_tuning": Record(
+    "11_depth_tuning": Record(
         "Two and four layers with the same choices of starting weights and learning rate, reset 'discharge': 32 steps,"
         " 180 updates of 100 images, 6,000 training images, 2,000 held out as 'test'",
         measure_few_digits,
@@ -651,13 +651,13 @@ RECORDS: dict[str, Record] = {
             if (n_layers, fire) != (4, "as drawn") or rate == 0.1
         ],
     ),
-    "08_depth": Record(
+    "11_depth": Record(
         "The article's schedule on the whole of MNIST, 32 steps, batch 1000, three epochs: two and four layers, each"
-        " with the best settings of 08_depth_tuning",
+        " with the best settings of 11_depth_tuning",
         measure_depth,
         depth_trials,
     ),
-    "08_longer_tuning": Record(
+    "11_longer_tuning": Record(
         "Two and four layers with the same choices of starting weights and learning rate, reset 'discharge': 32 steps,"
         " batch 100, three epochs, 50,000 training images, 10,000 held out as 'test'",
         measure_depth_held_out,
@@ -678,13 +678,13 @@ RECORDS: dict[str, Record] = {
             if (n_layers, fire) != (4, "as drawn") or rate == 0.1
         ],
     ),
-    "08_longer": Record(
+    "11_longer": Record(
         "The article's schedule with batches of 100, so with ten times the updates, on the whole of MNIST, 32 steps,"
-        " three epochs: two and four layers, each with the best settings of 08_longer_tuning",
+        " three epochs: two and four layers, each with the best settings of 11_longer_tuning",
         measure_depth,
-        partial(depth_trials, "08_longer_tuning"),
+        partial(depth_trials, "11_longer_tuning"),
     ),
-    "08_repairs_tuning": Record(
+    "11_repairs_tuning": Record(
         "The repairs of dead neurons, alone and together, each at three learning rates: 32 steps, 180 updates of 50"
         " images, 3,000 training images, 2,000 held out as 'test'",
         measure_repair,
@@ -694,8 +694,8 @@ RECORDS: dict[str, Record] = {
             for variant in REPAIRS
         ],
     ),
-    "08_repairs": Record(
-        "The repairs of dead neurons, alone and together, each at its best learning rate of 08_repairs_tuning: 32"
+    "11_repairs": Record(
+        "The repairs of dead neurons, alone and together, each at its best learning rate of 11_repairs_tuning: 32"
         " steps, 180 updates of 50 images, 3,000 training images, 10,000 test images",
         measure_repair,
         repair_trials,

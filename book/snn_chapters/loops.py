@@ -1,4 +1,4 @@
-"""Outputs fed back into inputs, and what such a loop remembers; derived in chapter 10."""
+"""Outputs fed back into inputs, and what such a loop remembers; derived in chapter 13."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from snn_helpers.training import as_tensors, fit_adam
 
 
 class RecurrentSpikingLayer(SpikingLayer):
-    """A `SpikingLayer` whose outputs come back as inputs, `delay` steps later; derived in chapter 10.
+    """A `SpikingLayer` whose outputs come back as inputs, `delay` steps later; derived in chapter 13.
 
     At step t each neuron reads `layer.linear` of the input of this step plus `layer.recurrent` of what
     the layer's neurons put out at step `t - delay`; before there is anything to come back, zeros. With a
@@ -81,7 +81,7 @@ class RecurrentSpikingLayer(SpikingLayer):
 
 
 class SequenceNet(nn.Module):
-    """A hidden layer and a read-out for input that changes over time; used in chapter 10.
+    """A hidden layer and a read-out for input that changes over time; used in chapter 13.
 
     Maps frames `[B, T, n_inputs]` to log-probabilities `[B, n_classes]`. The logits are the states of
     the last layer, a `SpikingLayer`, averaged over the steps from `begin_eval` on.
@@ -130,7 +130,7 @@ class SequenceNet(nn.Module):
 # --- The trial ------------------------------------------------------------------------------------
 
 
-# The hidden layers that chapter 10 compares; what is not said is as in `memory_trial`.
+# The hidden layers that chapter 13 compares; what is not said is as in `memory_trial`.
 MEMORIES: dict[str, dict[str, Any]] = {
     "feedforward": {},
     "slow leak": {"decay": 0.97},
@@ -155,7 +155,7 @@ def match_task(
     shown: int = 5,
     classes: Sequence[int] = (0, 1),
 ) -> TensorDataset:
-    """Was the second digit of the same kind as the first? A delayed match to sample; derived in chapter 10.
+    """Was the second digit of the same kind as the first? A delayed match to sample; derived in chapter 13.
 
     A digit is shown for `shown` steps, then nothing for `gap` steps, then another digit for `shown` steps,
     then two more steps of nothing, for the answer to arrive. Digits are averaged to 7 x 7, 0 for black to 1
@@ -223,7 +223,7 @@ def memory_trial(
     device: str | torch.device = "auto",
     **settings: Any,
 ) -> dict[str, Any]:
-    """Train one of `MEMORIES` on the delayed match, and test it on other digits; recorded for chapter 10.
+    """Train one of `MEMORIES` on the delayed match, and test it on other digits; recorded for chapter 13.
 
     `settings` go to the hidden layer. Trials of one seed and gap see the same pairs, whatever the network.
     Returns the network, the seed, the gap, `train_accuracy`, `test_accuracy` and the `rate` of the hidden
@@ -257,7 +257,7 @@ def measure_memory(**settings: Any) -> dict[str, Any]:
 
 
 RECORDS: dict[str, Record] = {
-    "10_memory": Record(
+    "13_memory": Record(
         "49-64-2 on a delayed match of two digits, 15 epochs of Adam on 4,000 pairs, at one learning rate for all:"
         " layers with and without feedback, for each gap",
         measure_memory,

@@ -1,4 +1,4 @@
-"""Does a population of spiking neurons have a rhythm? Derived in chapter 10."""
+"""Does a population of spiking neurons have a rhythm? Derived in chapter 13."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Synchrony(NamedTuple):
 
 
 def synchrony(spikes: Tensor, segment: int = 128) -> Synchrony:
-    """The spectrum of the population's rate, beside that of independent neurons; derived in chapter 10.
+    """The spectrum of the population's rate, beside that of independent neurons; derived in chapter 13.
 
     The power of a sum is the sum of the powers, plus what each pair of neurons shares. Without sharing the
     ratio is 1 at every frequency, but for chance; of n neurons in step it is n. Welch's estimate: Hann windows
@@ -64,7 +64,7 @@ def synchrony(spikes: Tensor, segment: int = 128) -> Synchrony:
 
 
 def shift_trains(spikes: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Each neuron's train moved round in a circle by an offset of its own: the control of chapter 10.
+    """Each neuron's train moved round in a circle by an offset of its own: the control of chapter 13.
 
     Every train keeps its rate, its intervals and its own rhythm, but for the seam; who fires with whom is
     left to chance.
@@ -79,7 +79,7 @@ def shift_trains(spikes: Tensor, generator: torch.Generator | None = None) -> Te
 
 
 def regularity(spikes: Tensor, at_least: int = 20) -> Tensor:
-    """How far each train is from a clock: 0 for a clock, 1 for coin flips at its rate; derived in chapter 10.
+    """How far each train is from a clock: 0 for a clock, 1 for coin flips at its rate; derived in chapter 13.
 
     The coefficient of variation of the intervals between spikes (standard deviation over mean), divided by that of
     a neuron that fires at random in each step, `sqrt(1 - rate)`, where `1 / rate` is the mean interval.
@@ -145,7 +145,7 @@ def rhythm_trial(
     n_shuffles: int = 99,
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
-    """The rhythm of the article's network, as drawn and after training; recorded for chapter 10.
+    """The rhythm of the article's network, as drawn and after training; recorded for chapter 13.
 
     Returns the reset, the seed, `test_accuracy`, and under `"before"` and `"after"` what `listen` finds in each layer.
     """
@@ -166,7 +166,7 @@ def rhythm_trial(
 def listen(
     net: SpikingNet, images: Tensor, n_images: int, n_listened: int, n_shuffles: int, seed: int
 ) -> list[dict[str, Any]]:
-    """What each layer's population does after a burn-in of 128 steps; recorded for chapter 10.
+    """What each layer's population does after a burn-in of 128 steps; recorded for chapter 13.
 
     For each layer: `rate` (spikes a step and neuron); `regularity` (the mean over trains) and `n_trains` (how
     many have enough intervals for it); `peak` and `frequency` (where the ratio of `synchrony` is largest);
@@ -220,7 +220,7 @@ def listen(
 
 
 def put_together(showings: Sequence[Tensor]) -> Tensor:
-    """Populations whose neurons were heard in different showings: the second control of chapter 10.
+    """Populations whose neurons were heard in different showings: the second control of chapter 13.
 
     K showings `[T, B, N]` of the same images to `[T, K * B, N]`: in the k-th of K populations, neuron n is taken
     from showing `n + k` (counted round), so that two neurons share their images, and a flicker only if their
@@ -247,7 +247,7 @@ def measure_rhythm(**settings: Any) -> dict[str, Any]:
 
 
 RECORDS: dict[str, Record] = {
-    "10_rhythms": Record(
+    "13_rhythms": Record(
         "784-100-10, as drawn and after three epochs on 5,000 training images: the rhythm of each layer's population"
         " over 1,024 steps, after a burn-in of 128, beside 99 shuffles",
         measure_rhythm,

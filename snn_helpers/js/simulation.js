@@ -64,7 +64,7 @@ export function windowLaw(delays, earlier, settings) {
     d < 0 ? 0 : settings.decay ** d * slope ** steps.filter((e) => e <= d).length);
 }
 
-/** after_spike_law of chapter 7: the window of one spike and of the after-spike that follows it. */
+/** after_spike_law of chapter 9: the window of one spike and of the after-spike that follows it. */
 export function afterSpikeLaw(delays, settings) {
   const { decay, afterDecay, strength, amplitude = 1, lateCurrent = 0, nAfter = 60 } = settings;
   let length = 0;
@@ -88,7 +88,7 @@ export function wholeLaw(delays, earlier, settings) {
  * The window as an experiment finds it: a voltage clamp makes the neuron fire at t_post and at the earlier
  * spikes, a pulse arrives `delay` steps before t_post, and derivatives run along with the simulation, from
  * the pulse's weight to all that the neuron hands out from t_post on. The counterpart of gradient_window
- * (chapter 6) and after_spike_window (chapter 7).
+ * (chapter 6) and after_spike_window (chapter 9).
  */
 export function measureWindow(delays, earlier, settings) {
   const { decay, threshold, afterDecay = 0, strength = 0, amplitude = 1, lateCurrent = 0, nAfter = 60 } = settings;

@@ -1,4 +1,4 @@
-// The window that a gradient draws around one spike (chapters 6 and 7).
+// The window that a gradient draws around one spike (chapters 6 and 9).
 import { measureWindow, wholeLaw } from "./simulation.js";
 import { RESETS, drawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 

@@ -76,14 +76,18 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         1: [("by_hand = decay**7", "leak alone")],
         2: [("def two_spikes(delay, gap, reset):\n    return 0.0", "paid by the second")],
         3: [
-            ("local_step = torch.ones(784, 100)", r"\[100, 784\]"),
+            ("def passes(charge, reset, detached):\n    return 1.0", "forgets the charge"),
             (
-                "local_step = three_factors(factors[0].inputs, factors[0].signals, factors[0].slopes, decay)",
-                "sign is turned round",
+                "def passes(charge, reset, detached):\n    return 0.0",
+                "lets all pass",
+            ),
+            (
+                "def passes(charge, reset, detached):\n    return 1.0 if reset == 'subtract' or charge < 1 else 0.0",
+                "what does the gate take",
             ),
         ],
     },
-    "07_closing_the_window": {
+    "09_closing_the_window": {
         1: [("by_hand = 0.027", "the sign is not|one factor"), ("by_hand = -0.2 * -0.5 * -0.3", "leaks, too")],
         2: [("short_strength = (1 - after_decay) / height", "never ends"), ("short_strength = 9.0", "too large")],
         3: [
@@ -91,7 +95,24 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
             ("def late_price(outputs, currents):\n    return (outputs * currents).sum()", "the price should be"),
         ],
     },
-    "08_dead_neurons_and_ensembles": {
+    "10_learning_forward_in_time": {
+        1: [("break_even = 87", "still fewer"), ("break_even = 100", "look for the smallest")],
+        2: [
+            ("def at_spikes(trace, fired, slope):\n    return [1.0]", "one eligibility for each spike"),
+            (
+                "def at_spikes(trace, fired, slope):\n    return [float(trace[step]) for step in fired]",
+                "does what is lacking fade",
+            ),
+        ],
+        3: [
+            ("local_step = torch.ones(784, 100)", r"\[100, 784\]"),
+            (
+                "local_step = three_factors(factors[0].inputs, factors[0].signals, factors[0].slopes, decay)",
+                "sign is turned round",
+            ),
+        ],
+    },
+    "11_dead_neurons_and_ensembles": {
         1: [("enough = 5", "too few"), ("enough = 50", "49 would do")],
         2: [("bias = -1.0", "still dead"), ("bias = 1.0", "make the bias smaller")],
         3: [
@@ -99,7 +120,7 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
             ("def shared(charges):\n    return (charges - 1).relu().sum().detach()", "too much detached"),
         ],
     },
-    "09_surrogate_gradients": {
+    "12_surrogate_gradients": {
         1: [("quarter = 0.3", "too far"), ("quarter = 0.01", "too near")],
         2: [
             ("levels_zero = levels_subtract = 1000", "count the different"),
@@ -107,7 +128,7 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         ],
         3: [("late_credit = -1.0", "something positive"), ("late_credit = 1 / 1.6**2", "the charge lasts")],
     },
-    "10_rhythms_and_recurrence": {
+    "13_rhythms_and_recurrence": {
         1: [("my_penalty = 0.5", "raise it"), ("my_penalty = 9.0", "lower it")],
         2: [
             (
@@ -120,7 +141,7 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
             ("def turns(gap, delay):\n    return -(-(gap + 1) // delay)", "check gap|that is None"),
         ],
     },
-    "11_contrastive_divergence": {
+    "14_contrastive_divergence": {
         1: [("both_on = 7.4", "no probability"), ("both_on = 1 / (1 + math.exp(-2))", "given that the other is on")],
         2: [
             (

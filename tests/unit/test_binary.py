@@ -539,7 +539,7 @@ def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
             calls.clear()
         row = measure(**settings)
         (given,), (scored, *noise) = spied.fitted, spied.evaluated
-        held_out = name in ("09_tuning", "09_shapes")
+        held_out = name in ("12_tuning", "12_shapes")
         n_train = settings.get("n_train", 50_000) if held_out else N_TRAIN
         wanted = range(50_000, 60_000) if held_out else TEST_NUMBERS
         assert are(given["dataset"], range(n_train)) and are(scored["dataset"], wanted)
@@ -572,14 +572,14 @@ def test_the_rate_is_the_best_in_the_mean_over_seeds(monkeypatch: pytest.MonkeyP
     asked: list[str] = []
     monkeypatch.setattr(binary, "load_results", lambda name: asked.append(name) or {"trials": rows})
     trials = binary.tuned_surrogate_trials()
-    assert asked == ["09_tuning"]
+    assert asked == ["12_tuning"]
     assert trials == [
         {"network": network, "seed": seed, "learning_rate": 0.02 * factor, **settings}
         for network, factor, settings in (("binary", 1, binary.BINARY), ("mlp", 10, {}))
         for seed in range(5)
     ]
     # What is measured is what was chosen: the same network as in the choice.
-    tuned = [trial for trial in binary.RECORDS["09_tuning"].trials if trial["network"] == "binary"]
+    tuned = [trial for trial in binary.RECORDS["12_tuning"].trials if trial["network"] == "binary"]
     for trial in tuned:
         assert {name: trial[name] for name in binary.BINARY} == binary.BINARY
 
@@ -632,7 +632,7 @@ def test_networks_that_send_and_read_otherwise_are_refused(model: Any) -> None:
         lambda: accuracy_with_drops(model, data, 0.1, 0),
         lambda: what_spikes_buy(model, data, 0),
     ):
-        with pytest.raises(TypeError, match="is for chapter 09's networks"):
+        with pytest.raises(TypeError, match="is for chapter 12's networks"):
             ask()
 
 

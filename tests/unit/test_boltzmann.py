@@ -406,7 +406,7 @@ def test_the_same_seed_gives_the_same_cycle() -> None:
         flat(rhythm_cycle(MACHINE, PAIR, 6, 0.5, 1, torch.Generator().manual_seed(16)).gradient) for _ in range(2)
     )
     assert torch.equal(one, two)
-    assert boltzmann.MOST_ENUMERATED >= 10  # what chapter 11 lists
+    assert boltzmann.MOST_ENUMERATED >= 10  # what chapter 14 lists
 
 
 @pytest.fixture(scope="module")
@@ -597,7 +597,7 @@ def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
         for calls in spied:
             calls.clear()
         row = measure(**settings, n_train=40, batch_size=20, n_steps=2, n_hidden=4, device="cpu")
-        held_out = name == "11_tuning"
+        held_out = name == "14_tuning"
         wanted = range(50_000, 55_000) if held_out else TEST_NUMBERS
         (drawn,) = spied.drawn
         assert are(drawn["dataset"], range(50_000 if held_out else N_TRAIN))
@@ -713,7 +713,7 @@ def test_an_arm_is_measured_at_its_best_held_out_settings(monkeypatch: pytest.Mo
     asked: list[str] = []
     monkeypatch.setattr(boltzmann, "load_results", lambda name: asked.append(name) or {"trials": rows})
     trials = boltzmann.boltzmann_trials()
-    assert asked == ["11_tuning"] and len(trials) == 5 * len(ARMS)
+    assert asked == ["14_tuning"] and len(trials) == 5 * len(ARMS)
     chosen = {arm: {"learning_rate": 0.2 + place} for place, arm in enumerate(tried)}
     chosen |= {"random": {"scale": 0.3}, "pixels": {}, "no free half": chosen["rhythm"]}
     assert all(trial == {"arm": trial["arm"], "seed": trial["seed"], **chosen[trial["arm"]]} for trial in trials)

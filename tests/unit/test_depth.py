@@ -252,7 +252,7 @@ def test_refuses_what_cannot_be_set(settings: dict[str, object], message: str, d
 
 
 def test_an_ensemble_is_silent_with_the_product_of_the_shares() -> None:
-    """The law of chapter 08, on neurons that are dead independently by construction."""
+    """The law of chapter 11, on neurons that are dead independently by construction."""
     dead = torch.rand(20_000, 3, generator=source()) < 0.6
     share = dead.all(dim=1).double().mean().item()
     assert abs(share - 0.6**3) < 4 * math.sqrt(0.6**3 * (1 - 0.6**3) / 20_000)
@@ -512,7 +512,7 @@ def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
         measure(**settings, n_steps=3, device="cpu")
         (given,), (scored,) = spied.fitted, spied.evaluated
         n_train = settings.get("n_train", 3000 if "repairs" in name else 50_000 if "tuning" in name else N_TRAIN)
-        held_out = range(50_000, 60_000) if name == "08_longer_tuning" else range(58_000, 60_000)
+        held_out = range(50_000, 60_000) if name == "11_longer_tuning" else range(58_000, 60_000)
         wanted = held_out if "tuning" in name else TEST_NUMBERS
         assert are(given["dataset"], range(n_train)) and are(scored["dataset"], wanted)
         assert not set(range(n_train)) & set(wanted)
@@ -534,7 +534,7 @@ def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
         )
 
 
-@pytest.mark.parametrize("tuning", ["08_depth_tuning", "08_longer_tuning"])
+@pytest.mark.parametrize("tuning", ["11_depth_tuning", "11_longer_tuning"])
 def test_the_settings_are_the_best_in_the_mean_over_seeds(tuning: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One seed of the first settings is the luckiest of all; the second settings are better in the mean."""
     rows = []
@@ -565,7 +565,7 @@ def test_a_repair_is_tried_at_its_best_rate(monkeypatch: pytest.MonkeyPatch) -> 
     asked: list[str] = []
     monkeypatch.setattr(depth, "load_results", lambda name: asked.append(name) or {"trials": rows})
     trials = depth.repair_trials()
-    assert asked == ["08_repairs_tuning"] and len(trials) == 5 * len(REPAIRS)
+    assert asked == ["11_repairs_tuning"] and len(trials) == 5 * len(REPAIRS)
     for trial in trials:
         assert trial["learning_rate"] == 0.3 and trial["held_out"] is False
     assert {(trial["variant"], trial["seed"]) for trial in trials} == {(v, seed) for v in REPAIRS for seed in range(5)}
