@@ -87,6 +87,34 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
             ),
         ],
     },
+    "08_window_in_a_trained_network": {
+        1: [
+            ("paid_late = 0", "the next one does"),
+            ("paid_late = 0.9**5", "count the steps"),
+            ("paid_late = 0.9**4 / (1 + 0.5 * 0.9**5)", "discharge cuts"),
+            ("paid_late = 0.9", "the law finds"),
+        ],
+        2: [
+            (
+                "def by_chance_alone(post, pre, decay):\n    return rule_steps(post, pre, decay)['pre first']",
+                "still where they were",
+            ),
+            (
+                "def by_chance_alone(post, pre, decay):\n"
+                "    return rule_steps(post.mean(dim=(0, 1)).expand_as(post), pre, decay)['pre first']",
+                "not over the examples",
+            ),
+            (
+                "def by_chance_alone(post, pre, decay):\n"
+                "    return rule_steps(post.mean(dim=0).expand_as(post), pre, decay)['STDP']",
+                "another step",
+            ),
+        ],
+        3: [
+            ("best_r = two_sided(goal, up, down)['ratio']", "mind the sign"),
+            ("best_r = -(goal * down).sum() / (down * down).sum()", "fit both at once"),
+        ],
+    },
     "09_closing_the_window": {
         1: [("by_hand = 0.027", "the sign is not|one factor"), ("by_hand = -0.2 * -0.5 * -0.3", "leaks, too")],
         2: [("short_strength = (1 - after_decay) / height", "never ends"), ("short_strength = 9.0", "too large")],

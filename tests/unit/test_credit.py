@@ -640,14 +640,21 @@ def test_the_hidden_layer_is_probed_with_its_own_decay() -> None:
 
 # --- The verdicts -----------------------------------------------------------------------------------
 
-FOUND, MADE = {"pre": 0.6, "post": -0.4, "Hebb": 0.5}, {"pre": 0.5, "post": -0.5}
+FOUND, MADE, NONE = {"pre": 0.6, "post": -0.4, "Hebb": 0.5}, {"pre": 0.5, "post": -0.5}, {"pre": 0.0, "post": 0.0}
 CONDITIONS = {"patterns": "scale", "free": "scale", "digits": "discharge"}
 
 
 def made_up(
-    found: dict[str, float], made: dict[str, float] = MADE, only: str | None = None, spread: float = 0.01
+    found: dict[str, float],
+    made: dict[str, float] = MADE,
+    only: str | None = None,
+    spread: float = 0.01,
+    blind: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Rows of a record, five seeds a condition, whose figures are these; `only` one task, the others as STDP has it."""
+    """Rows of a record, five seeds a condition, whose figures are these; `only` one task, the others as STDP has it.
+
+    On the task `blind` a step made of STDP would not be found.
+    """
     rows = []
     for task, reset in CONDITIONS.items():
         here = FOUND | (found if only in (None, task) else {})
@@ -665,7 +672,10 @@ def made_up(
             wrong = dict.fromkeys(centred, 9.0)
             probes = [
                 {"cosines": [{"centred": wrong}], "control": wrong},
-                {"cosines": [{"centred": centred}, {"centred": wrong}], "control": timed(MADE | made)},
+                {
+                    "cosines": [{"centred": centred}, {"centred": wrong}],
+                    "control": timed(NONE if task == blind else MADE | made),
+                },
             ]
             rows.append({"settings": {"task": task, "seed": seed, "reset": reset}, "probes": probes})
     return rows
@@ -692,6 +702,15 @@ def test_the_question_can_be_answered_either_way(
     answered = question(made_up(found, made, only, spread))
     assert answered.verdict == expected
     assert set(answered.whole) == {"patterns, scale", "free, scale", "digits, discharge"}
+
+
+def test_where_the_test_is_blind_it_says_nothing() -> None:
+    lost = question(made_up({"post": 0.3}, blind="digits"))
+    assert lost.verdict == "fails" and lost.whole["digits, discharge"] == "open"
+    won = question(made_up({}, blind="free"))
+    assert won.verdict == "holds if" and set(won.whole.values()) == {"holds", "open"}
+    unsure = question(made_up({"post": -0.1}, spread=0.02, blind="digits"))
+    assert unsure.verdict == "open"
 
 
 def test_the_answer_names_its_halves_and_figures() -> None:
@@ -732,6 +751,7 @@ def test_an_agreement_is_about_one_rule_and_its_null() -> None:
         ({"task": "patterns", "penalty": 0.0}, "patterns, no penalty"),
         ({"task": "patterns", "decay": 0.0, "threshold": 0.2}, "patterns, no memory"),
         ({"task": "free", "binary": True}, "free, binary spikes"),
+        ({"task": "digits, no time", "seed": 3}, "digits, no time"),
     ],
 )
 def test_a_condition_is_named_by_what_differs(settings: dict[str, Any], name: str) -> None:
