@@ -1035,7 +1035,7 @@ def timing_trial(
     learning_rate: float = 0.1,
     threshold: float = 0.3,
     reach: int = 5,
-    n_probe: int = 200,
+    n_probe: int = 1000,
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
     """Train two hidden layers, the upper one with after-spikes, and see whether the lower one's spikes move.
