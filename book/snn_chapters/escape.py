@@ -52,7 +52,7 @@ def run_escape(
     through: str = "score",
     start: float = 0.0,
 ) -> EscapeRun:
-    """Run neurons that fire at random; derived in chapter 07.
+    """Run neurons that fire at random; recorded for chapter 07.
 
     A neuron fires where its draw is below its probability `sigmoid((charge - threshold) / temperature)`. So a draw of 0
     makes it fire and a draw of 1 forbids it: zeros and ones impose a spike train.
@@ -379,7 +379,7 @@ WAYS = ("score", "score, paired", "surrogate", "last layer", "autograd")
 
 
 class EscapeNet(nn.Module):
-    """A hidden layer of neurons that fire at random, below a last layer that never fires; derived in chapter 07.
+    """A hidden layer of neurons that fire at random, below a last layer that never fires; recorded for chapter 07.
 
     It reads frames `[T, B, n_inputs]`; the last layer's states, averaged over the steps, are the logits.
 
@@ -423,7 +423,7 @@ class EscapeNet(nn.Module):
 
 
 def score_loss(net: EscapeNet, frames: Tensor, labels: Tensor, draws: Tensor | None, way: str) -> tuple[Tensor, Tensor]:
-    """What to call `backward` on, and the mean loss itself; derived in chapter 07.
+    """What to call `backward` on, and the mean loss itself; recorded for chapter 07.
 
     - `"score"`: each example's loss, less the mean of the others, times the derivative of the logarithm of the
       probability of its hidden spikes;

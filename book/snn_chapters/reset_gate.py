@@ -122,7 +122,7 @@ class GateLayer(SpikingLayer):
 
 
 class GateNet(SpikingNet):
-    """`SpikingNet` whose resets have a derivative in their gates; derived in chapter 07.
+    """`SpikingNet` whose resets have a derivative in their gates; recorded for chapter 07.
 
     Forwards it is `SpikingNet`; the same generator gives the same weights. Parameters as in `SpikingNet`; `width` and
     `gate` as in `gate_slope`; `last`, whether the last layer, whose states are read, has the derivative too.
@@ -382,7 +382,7 @@ def _gradients(net: GateNet, images: Tensor, labels: Tensor, n_steps: int, gener
 def loss_slope(
     net: SpikingNet, layer: int, direction: Tensor, frames: Tensor, labels: Tensor, step: float
 ) -> tuple[float, float]:
-    """The slope of the mean loss along a direction in one layer's weights, by central differences; from chapter 07.
+    """The slope of the mean loss along a direction in a layer, by central differences; recorded for chapter 07.
 
     Parameters
     ----------

@@ -116,11 +116,12 @@ def test_a_probe_takes_each_layers_own_decay(monkeypatch: pytest.MonkeyPatch) ->
 
     net = plain()
     net.layers[0].decay, net.layers[1].decay = 0.7, 0.95
-    calls = [spy(monkeypatch, credit, name, lambda given: {}) for name in ("cosines", "windows")]
-    once = [spy(monkeypatch, credit, name, lambda given: {}) for name in ("truncated", "hebbian_share")]
+    first = ("cosines", "truncated", "hebbian_share", "windows", "halves", "positive_control")
+    once = [spy(monkeypatch, credit, name, lambda given: {}) for name in first]
+    last = spy(monkeypatch, credit, "share_at_spikes", lambda given: 0.0)
     probe(net, some_frames(), some_labels(), source(), n_delays=2)
-    assert [[call["decay"] for call in noted] for noted in calls] == [[0.7, 0.95]] * 2
-    assert {call["decay"] for noted in once for call in noted} == {0.7}, "these two are about the first layer"
+    assert {call["decay"] for noted in once for call in noted} == {0.7}, "these are about the first layer"
+    assert [call["decay"] for call in last] == [0.95]
 
 
 @pytest.mark.parametrize("kind", {**PLAIN, **OTHER_ANSWER})
