@@ -1,4 +1,7 @@
-"""The article's two mysteries, and the after-spike that answers them; derived in chapter 09."""
+"""The article's two mysteries, the repairs of the second one, and what they cost; derived in chapter 09.
+
+All derivatives are autograd's: the spikes are held in place.
+"""
 
 from __future__ import annotations
 
