@@ -1,4 +1,7 @@
-"""The article's two mysteries, and the after-spike that answers them; derived in chapter 09."""
+"""The article's two mysteries, the repairs of the second one, and what they cost; derived in chapter 09.
+
+All derivatives are autograd's: the spikes are held in place.
+"""
 
 from __future__ import annotations
 
@@ -1035,7 +1038,7 @@ def timing_trial(
     learning_rate: float = 0.1,
     threshold: float = 0.3,
     reach: int = 5,
-    n_probe: int = 200,
+    n_probe: int = 1000,
     device: str | torch.device = "auto",
 ) -> dict[str, Any]:
     """Train two hidden layers, the upper one with after-spikes, and see whether the lower one's spikes move.

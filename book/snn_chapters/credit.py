@@ -399,13 +399,9 @@ def cosines(
         ("reward x pre first", fired * controls.rewards[:, None], trace),
         ("right x pre first", fired * controls.right[:, None], trace),
         ("error x pre first, labels permuted", fired * permuted, trace),
-        ("error x pre first, other inputs", fired * error, trace[:, controls.others]),
         ("reward x pre first, rewards permuted", fired * controls.rewards[controls.shuffle][:, None], trace),
     ):
         found[name] = _cosine(exact, _pairs(post, pre))
-    found["error x rates, labels permuted"] = _cosine(
-        exact, torch.einsum("bj,bi->ji", (fired * permuted).mean(dim=0), inputs.mean(dim=0))
-    )
     return {"centred": found}
 
 
@@ -421,9 +417,12 @@ def timing_cosines(
     """
 
     def found(post: Tensor, after: str) -> dict[str, float]:
-        both = rule_steps(post, inputs, decay), rule_steps(post - post.mean(dim=0), inputs, decay)
-        named = _named(step, both[0], "", after) | _named(step, both[1], "", f", timing{after}")
-        return {name: value for name, value in named.items() if not name.startswith("rates")}
+        named = _named(step, rule_steps(post, inputs, decay), "", after)
+        by_times = rule_steps(post - post.mean(dim=0), inputs, decay)
+        halves = {name: by_times[name] for name in ("pre first", "post first")}
+        return {name: value for name, value in named.items() if "rates" not in name} | _named(
+            step, halves, "", f", timing{after}"
+        )
 
     shuffles = [found(_shuffled(fired, generator), ", shuffled") for _ in range(n_shuffles)]
     means = {name: sum(each[name] for each in shuffles) / n_shuffles for name in shuffles[0]}

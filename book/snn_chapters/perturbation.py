@@ -724,16 +724,9 @@ RECORDS: dict[str, Record] = {
             ),
             *(
                 {"part": "training", "task": task, "seed": seed, "small": True}
-                | {"rules": list(RULES[:3]), "rates": [0.03, 0.1, 0.3, 1.0]}
+                | {"rules": list(RULES), "rates": [0.03, 0.1, 0.3, 1.0]}
                 for seed in SEEDS
                 for task in TASKS
-            ),
-            *(
-                {"part": "training", "task": task, "seed": seed, "small": True, "rules": ["differences"]}
-                | {"rates": [rate]}
-                for seed in SEEDS
-                for task in TASKS
-                for rate in (0.03, 0.1, 0.3, 1.0)
             ),
             *(
                 {"part": "training", "task": task, "seed": seed, "rules": list(RULES[:3]), "rates": [0.1, 0.3]}

@@ -745,11 +745,37 @@ def test_recorded_rows_are_what_a_trial_returns(record: list[dict[str, Any]]) ->
         assert len(rows) >= 2 and len({row["seed"] for row in rows}) == len(rows)
         fresh = after_spike_trial(variant, 0, digits(30, 0), digits(20, 1), **SMALL, device="cpu")
         for row in rows:
-            assert set(row) == set(fresh) | {"settings", "total_seconds"}
+            assert set(row) - {"commit"} == set(fresh) | {"settings", "total_seconds"}
             assert row["settings"] == {"variant": variant, "seed": row["seed"]}
             assert 0 < row["test_accuracy"] < 1
             for when in ("before", "after"):
                 assert set(row[when]) == set(fresh[when]) and set(row[when]["window"]) == set(fresh[when]["window"])
+
+
+def test_recorded_curves_and_lags_are_what_their_trials_return() -> None:
+    sets = several(30), several(20, seed=1), several(20, seed=2)
+    curve = learning_curve_trial("none", 0, 0.1, *sets, lengths=(10, 30), n_steps=5, device="cpu")
+    timed = timing_trial(
+        "none", "digits", 0, sets[0], n_steps=12, n_hidden=8, n_updates=1, batch_size=5, n_probe=6, device="cpu"
+    )
+    for name, fresh in (("09_learning_curves", curve), ("09_timing", timed)):
+        rows = load_results(name)["trials"]
+        settings = [row["settings"] for row in rows]
+        assert len(rows) == len({json.dumps(one, sort_keys=True) for one in settings})
+        for row in rows:
+            assert set(row) - {"commit"} == set(fresh) | {"settings", "total_seconds"}
+            for part, value in fresh.items():
+                assert not isinstance(value, dict) or set(row[part]) == set(value)
+        assert {one["variant"] for one in settings} == set(module.TUNED)
+
+
+def test_the_verdicts_can_be_read_from_the_records(record: list[dict[str, Any]]) -> None:
+    found = findings(record, load_results("09_timing")["trials"])
+    assert set(found) == {"weakened", "weight decay", "provoked", "pseudo", "integral", "earlier"}
+    assert {finding.verdict for finding in found.values()} <= {"holds", "holds if", "fails", "open"}
+    n_seeds = len({row["seed"] for row in record})
+    for name in ("weakened", "provoked", "pseudo", "integral", "earlier"):
+        assert all(len(figures) == n_seeds for figures in found[name].figures.values()), name
 
 
 def test_recorded_figures_come_out_again(record: list[dict[str, Any]], device: torch.device) -> None:
