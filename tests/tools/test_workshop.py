@@ -115,6 +115,23 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
             ("best_r = -(goal * down).sum() / (down * down).sum()", "fit both at once"),
         ],
     },
+    "07_what_the_gradient_misses": {
+        1: [
+            ("missed = 0.16", "takes output away"),
+            ("missed = -0.2", "how many trials"),
+            ("missed = -0.8 * 1.2", "not the whole charge"),
+            ("missed = -0.8", "how far above"),
+        ],
+        2: [("sure_mean = 0.25", "still lie near the threshold"), ("sure_mean = -2.0", "nothing to move")],
+        3: [
+            (
+                "def gain(reset):\n    return autograd_window(NoisyNeuron(reset=reset), 50, 2000, 0).mean.sum().item()",
+                "held in place",
+            ),
+            ("def gain(reset):\n    return 0.0", "the whole window sums to"),
+            ("def gain(reset):\n    return 0.14", "the whole window sums to"),
+        ],
+    },
     "09_closing_the_window": {
         1: [("by_hand = 0.027", "the sign is not|one factor"), ("by_hand = -0.2 * -0.5 * -0.3", "leaks, too")],
         2: [("short_strength = (1 - after_decay) / height", "never ends"), ("short_strength = 9.0", "too large")],
