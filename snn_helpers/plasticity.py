@@ -1,4 +1,4 @@
-"""Plasticity: how a weight changes with the spikes on its two sides; derived in chapters 05 and 06.
+"""Plasticity: how a weight changes with the spikes on its two sides; derived in chapters 05, 06 and 08.
 
 Throughout, a delay is `t_post - t_pre`, in steps: positive is pre before post.
 """
@@ -300,7 +300,7 @@ def three_factors(inputs: Tensor, signals: Tensor, slopes: Tensor, decay: float)
 
 
 def pair_weights(signals: Tensor, slopes: Tensor, decay: float, n_delays: int) -> Iterator[Tensor]:
-    """For each delay n from 0, what a unit input n steps before t has earned by step t; derived in chapter 06.
+    """For each delay n from 0, what a unit input n steps before t has earned by step t; derived in chapter 08.
 
     Yields `n_delays` tensors `[T - n, B, n_neurons]`, whose entry s belongs to the input at step s and the signal at
     t = s + n: `signals[t]` times `decay * slopes` of each step from s to t - 1. It stops after T delays, if

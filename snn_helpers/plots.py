@@ -15,16 +15,8 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 # Okabe and Ito's palette: told apart with every kind of colour vision, though not all in grey.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY, YELLOW, GREY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-    "#F0E442",
-    "#5F6368",
-)
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, YELLOW, GREY = "#CC79A7", "#56B4E9", "#F0E442", "#5F6368"
 
 
 def use_style() -> None:
@@ -77,9 +69,8 @@ def plot_raster(ax: Axes, outputs: Tensor, title: str = "") -> None:
     """A dot for each spike: `outputs` `[T, n_neurons]`, a row for each neuron."""
     times, neurons = (outputs.detach().cpu() > 0).nonzero(as_tuple=True)
     ax.scatter(times, neurons, s=5, marker="|", color=BLUE, linewidths=1)
-    ax.set(
-        xlabel="time (steps)", ylabel="neuron", title=title, xlim=(0, len(outputs)), ylim=(-0.5, outputs.shape[1] - 0.5)
-    )
+    ax.set(xlabel="time (steps)", ylabel="neuron", title=title)
+    ax.set(xlim=(0, len(outputs)), ylim=(-0.5, outputs.shape[1] - 0.5))
 
 
 def plot_window(

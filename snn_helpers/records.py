@@ -29,8 +29,7 @@ def load_results(name: str) -> dict[str, Any]:
 def how_measured(name: str, *code: Callable[..., Any]) -> Any:
     """The line under a recorded table or figure: what was run, with links to the code that ran it.
 
-    `code` are the functions that measured, such as a chapter's trial. Returns a `Markdown` for the end of a cell.
-    Raises `ValueError` for a name that no record has.
+    `code` are the functions that measured. Returns a `Markdown`. Raises `ValueError` for a name that no record has.
     """
     from IPython.display import Markdown
 

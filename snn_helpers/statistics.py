@@ -29,8 +29,8 @@ def mean_and_interval(values: Sequence[float] | Tensor) -> tuple[float, float]:
 def decide(values: Sequence[float], null: Sequence[float] | float = 0.0, margin: float = 0.0) -> str:
     """Does a figure exceed its null by more than a margin stated beforehand? From chapter 08.
 
-    `values` and `null` hold a number for each seed, in the same order; `null` may be one number. "holds" if the
-    interval of their differences lies wholly above `margin`, "fails" if wholly below, else "open".
+    A number for each seed, in the same order; `null` may be one for all. "holds" if the interval of the differences
+    lies wholly above `margin`, "fails" if wholly below, else "open".
     """
     given = [float(null)] * len(values) if isinstance(null, (int, float)) else list(null)
     mean, half = mean_and_interval([value - other for value, other in zip(values, given, strict=True)])
@@ -45,9 +45,7 @@ def decide_alike(values: Sequence[float], margin: float) -> str:
 
 def verdict(decisions: Mapping[str, str]) -> str:
     """One verdict for a claim tested under several conditions: "holds" if under all, "holds if" if under some."""
-    if not decisions or set(decisions.values()) - {"holds", "fails", "open"}:
+    kinds = set(decisions.values())
+    if not kinds or kinds - {"holds", "fails", "open"}:
         raise ValueError(f"each condition's decision must be 'holds', 'fails' or 'open', at least one: {decisions}")
-    holding = [decision for decision in decisions.values() if decision == "holds"]
-    if len(holding) == len(decisions):
-        return "holds"
-    return "holds if" if holding else "open" if "open" in decisions.values() else "fails"
+    return "holds" if kinds == {"holds"} else "holds if" if "holds" in kinds else "open" if "open" in kinds else "fails"

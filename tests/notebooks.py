@@ -21,6 +21,11 @@ BOOK = ROOT / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 PAGES = [*NOTEBOOKS, *sorted(BOOK.glob("*.md"))]
 PARAMETERS: dict[str, list[dict[str, Any]]] = yaml.safe_load((ROOT / "tests/notebook_parameters.yaml").read_text())
+# Old addresses, and where they lead.
+MOVED: dict[str, str] = {
+    f"{old}.html": f"book/{new}"
+    for old, new in yaml.safe_load((ROOT / "_config.yml").read_text())["sphinx"]["config"]["redirects"].items()
+}
 CHAPTERS = [path for path in NOTEBOOKS if re.match(r"\d\d_", path.name)]
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 each_chapter = pytest.mark.parametrize("path", CHAPTERS, ids=lambda path: path.stem)

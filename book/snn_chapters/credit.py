@@ -6,7 +6,7 @@ weight. The gradient is autograd's: the spikes are held in place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from snn_helpers import MLP, SpikingLayer, SpikingNet, flicker
+from snn_helpers import MLP, SpikingLayer, SpikingNet
 from snn_helpers.devices import pick_device
 from snn_helpers.long.autocast import without_autocast
 from snn_helpers.long.checks import one_of
@@ -23,60 +23,12 @@ from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import seeded
+from snn_helpers.long.tasks import digits_task, patterns_task
 from snn_helpers.neurons import Neuron
 from snn_helpers.plasticity import Credit, input_credit, pair_weights, reset_slope, spike_trace, trace_credit
 from snn_helpers.statistics import decide, mean_and_interval, verdict
 
-# --- The tasks ------------------------------------------------------------------------------------
-
-Task = Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
 TASKS = ("patterns", "free", "digits")
-
-
-def digits_task(train: TensorDataset, n_steps: int, device: torch.device) -> Task:
-    """Draws `n` digits at random: `task(n, generator)` gives flickering frames `[T, n, 784]` and labels `[n]`."""
-    images, labels = (part.to(device) for part in stored(train))
-
-    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        chosen = torch.randint(len(labels), (n,), generator=generator, device="cpu").to(device)
-        return flicker(images[chosen].flatten(1), n_steps, generator), labels[chosen]
-
-    return draw
-
-
-def patterns_task(
-    n_steps: int,
-    device: torch.device,
-    generator: torch.Generator,
-    n_inputs: int = 200,
-    n_pulses: int = 3,
-    free: bool = False,
-) -> Task:
-    """Ten fixed patterns of pulses; `task(n, generator)` gives frames `[T, n, n_inputs]` of zeros and ones, and labels.
-
-    Each input fires `n_pulses` times in each pattern, so that nothing but time tells them apart. With `free`, each
-    place for a pulse is taken or not by itself, `n_pulses` of them in the mean: the number of pulses tells, too. In
-    each example each pulse is moved by at most one step at random. Raises ValueError for too few steps.
-    """
-    if n_steps < 3 * n_pulses + 1:
-        raise ValueError(
-            f"n_steps must be at least {3 * n_pulses + 1}, three for each of the {n_pulses} pulses and one more, not"
-            f" {n_steps}"
-        )
-    # Two free steps between the places of an input: moved, pulses can neither meet nor leave the time.
-    n_places = (n_steps - 1) // 3
-    draws = torch.rand(10, n_inputs, n_places, generator=generator, device="cpu")
-    taken = draws < n_pulses / n_places if free else draws.argsort(dim=-1).argsort(dim=-1) < n_pulses
-    pulses, places = taken.to(torch.get_default_dtype()), 3 * torch.arange(n_places, device="cpu") + 1
-
-    def draw(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        labels = torch.randint(10, (n,), generator=generator, device="cpu")
-        moved = places + torch.randint(-1, 2, (n, n_inputs, n_places), generator=generator, device="cpu")
-        frames = torch.zeros(n, n_inputs, n_steps, device="cpu").scatter_(2, moved, pulses[labels])
-        return frames.permute(2, 0, 1).contiguous().to(device), labels.to(device)
-
-    return draw
-
 
 # --- A network of binary spikes -------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ import numpy as np
 import pages
 import pytest
 from build_book import STRICT
-from notebooks import offline
+from notebooks import MOVED, offline
 from pages import MENDS, Mend, finish_pages, parse, shrink_figures
 from PIL import Image
 
@@ -101,7 +101,7 @@ def all_pages(book: Path) -> dict[str, str]:
     return {
         name: path.read_text(encoding="utf-8")
         for name, path in named.items()
-        if not name.startswith("_static/") and name != "index.html"
+        if not name.startswith("_static/") and name != "index.html" and name not in MOVED
     }
 
 

@@ -22,7 +22,7 @@ import torch
 from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
 from make_pdf import make_pdf
 from nbclient import NotebookClient
-from notebooks import NOTEBOOKS, offline
+from notebooks import MOVED, NOTEBOOKS, offline
 from playwright.sync_api import Browser
 from pypdf import PdfReader
 
@@ -153,7 +153,18 @@ def test_all_other_pages_are_sound(book: Site, browser: Browser) -> None:
         if page == "index.html":  # it only leads on
             assert 'url=book/intro.html"' in book.text(page)
             continue
+        if page in MOVED:
+            continue
         check_page(browser, book, page)
+
+
+@pytest.mark.parametrize(("old", "new"), MOVED.items())
+def test_an_old_address_leads_to_the_same_section(old: str, new: str, book: Site, tab: Tab) -> None:
+    """Also for a reader who runs no scripts."""
+    assert f'content="0; url={new.removeprefix("book/")}"' in book.text(old)
+    tab.open(book.url(f"{old}#summary"))
+    tab.wait(f"location.href === {json.dumps(book.url(f'{new}#summary'))} && document.querySelector('#summary')")
+    assert not tab.faults
 
 
 def test_pages_with_an_explorer_share_one_script(book: Site) -> None:
@@ -204,7 +215,8 @@ def test_every_page_has_a_policy_that_knows_its_own_scripts_only(book: Site) -> 
     pages = [path for path in book.folder.rglob("*.html") if "_static" not in path.parts]
     assert len(pages) > len(PAGES)
     for path in pages:
-        if path == book.folder / "index.html":  # it only leads on
+        # It only leads on.
+        if path == book.folder / "index.html" or path.relative_to(book.folder).as_posix() in MOVED:
             continue
         (found,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', path.read_text("utf-8"))
         directives = dict(part.strip().split(" ", 1) for part in found.split(";"))

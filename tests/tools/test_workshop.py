@@ -76,10 +76,14 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         1: [("by_hand = decay**7", "leak alone")],
         2: [("def two_spikes(delay, gap, reset):\n    return 0.0", "paid by the second")],
         3: [
-            ("local_step = torch.ones(784, 100)", r"\[100, 784\]"),
+            ("def passes(charge, reset, detached):\n    return 1.0", "forgets the charge"),
             (
-                "local_step = three_factors(factors[0].inputs, factors[0].signals, factors[0].slopes, decay)",
-                "sign is turned round",
+                "def passes(charge, reset, detached):\n    return 0.0",
+                "lets all pass",
+            ),
+            (
+                "def passes(charge, reset, detached):\n    return 1.0 if reset == 'subtract' or charge < 1 else 0.0",
+                "what does the gate take",
             ),
         ],
     },
@@ -117,6 +121,23 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         3: [
             ("def late_price(outputs, currents):\n    return outputs * currents", "a loss is one number"),
             ("def late_price(outputs, currents):\n    return (outputs * currents).sum()", "the price should be"),
+        ],
+    },
+    "10_learning_forward_in_time": {
+        1: [("break_even = 87", "still fewer"), ("break_even = 100", "look for the smallest")],
+        2: [
+            ("def at_spikes(trace, fired, slope):\n    return [1.0]", "one eligibility for each spike"),
+            (
+                "def at_spikes(trace, fired, slope):\n    return [float(trace[step]) for step in fired]",
+                "does what is lacking fade",
+            ),
+        ],
+        3: [
+            ("local_step = torch.ones(784, 100)", r"\[100, 784\]"),
+            (
+                "local_step = three_factors(factors[0].inputs, factors[0].signals, factors[0].slopes, decay)",
+                "sign is turned round",
+            ),
         ],
     },
     "11_dead_neurons_and_ensembles": {

@@ -15,15 +15,46 @@ from snn_chapters.after_spike import (
     AfterCredit,
     AfterSpikeLayer,
     AfterSpikeNet,
+    PseudoLayer,
+    PseudoNet,
     after_spike,
     after_spike_law,
     after_spike_trial,
     after_spike_window,
+    at_best_rate,
+    by_seed,
     coincidence_shares,
+    compare,
+    find_decay,
+    find_earlier,
+    find_integral,
+    find_late,
+    find_weakened,
+    findings,
+    fired_together,
+    first_spike,
+    follow_late_neuron,
+    lag_counts,
+    lags,
+    late_pair,
     late_weights,
+    learning_curve_trial,
+    make_network,
+    pairing_with_decay,
     probe_after_spike,
+    pseudo_late_weights,
+    pseudo_law,
+    pseudo_window,
+    share_before,
+    shuffled_in_time,
+    steps_earlier,
+    steps_since_spike,
+    timed_patterns,
+    timing_trial,
     trace_after_credit,
+    trace_pseudo_credit,
     two_sided_window,
+    with_pseudo_derivative,
     without_after_spikes,
 )
 from snn_chapters.loops import RecurrentSpikingLayer
@@ -145,6 +176,35 @@ def test_coincidence_shares_refuse_a_horizon_that_does_not_fit(horizon: Any, err
         coincidence_shares(credit, 0.9, horizon)
 
 
+def test_fired_together_leaves_out_the_inputs_below_zero() -> None:
+    shares = [0.1, 0.3, 0.2, 0.0, 0.1, 0.1, 0.1, 0.1]  # signal, path, input: 0.5 have an input above zero
+    torch.testing.assert_close(
+        fired_together(shares), torch.tensor([[0.2, 0.4], [0.2, 0.2]], dtype=torch.float64), rtol=0, atol=1e-12
+    )
+    assert not fired_together([0.0, 0.5, 0.0, 0.5, 0.0, 0.0, 0.0, 0.0]).any()
+
+
+# --- weight decay --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_pairing_with_decay_goes_to_its_fixed_point_as_a_geometric_series(seed: int) -> None:
+    generator = seeded(seed)
+    rate, fading, start, n = uniform(0.01, 0.2, generator), uniform(0.05, 1, generator), uniform(-1, 1, generator), 17
+    delays = [0, 3, 12, -1, -20]
+    changes = pairing_with_decay(delays, n, rate, fading, start)
+    for delay, change in zip(delays, changes.tolist()):
+        goal = (0.9**delay if delay >= 0 else 0.0) / fading
+        assert change == pytest.approx((goal - start) * (1 - (1 - rate * fading) ** n), rel=1e-9)
+    alone = pairing_with_decay(delays, n, rate, fading, start, paired=False)
+    assert alone.tolist() == pytest.approx([-start * (1 - (1 - rate * fading) ** n)] * 5)
+
+
+def test_without_weight_decay_a_late_input_keeps_its_weight() -> None:
+    changes = pairing_with_decay([2, -1, -30], weight_decay=0.0)
+    assert changes.tolist() == pytest.approx([60 * 0.1 * 0.9**2, 0, 0])
+
+
 # --- one after-spike -----------------------------------------------------------------------------
 
 
@@ -255,6 +315,127 @@ def test_after_spike_window_refuses_what_does_not_fit() -> None:
         after_spike_law([])
     with pytest.raises(TypeError, match="delays must be a whole number"):
         after_spike_law([0.5])  # type: ignore[list-item]
+
+
+# --- a negative derivative after a spike ---------------------------------------------------------
+
+
+def test_steps_since_a_spike_are_those_counted_one_by_one(device: torch.device) -> None:
+    outputs = torch.relu(torch.rand(12, 3, 2, generator=seeded(0)) - 0.7).to(device)
+    since = steps_since_spike(outputs)
+    for b in range(3):
+        for j in range(2):
+            for t in range(12):
+                back = [n for n in range(t + 1) if outputs[t - n, b, j] > 0]
+                assert since[t, b, j] == back[0] if back else since[t, b, j] >= 12
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_pseudo_window_obeys_the_law(seed: int) -> None:
+    generator = seeded(seed)
+    setting: dict[str, Any] = {
+        "slope": uniform(0, 1, generator),
+        "n_refractory": whole(1, 8, generator),
+        "n_after": whole(10, 20, generator),
+        "decay": uniform(0, 1, generator),
+        "threshold": uniform(0.2, 3, generator),
+        "penalty": uniform(0, 3, generator),
+        "reset": RESETS[seed % 4],
+    }
+    delays = [*torch.randint(-setting["n_after"], 15, (6,), generator=generator).tolist(), -1, 0, 1]
+    torch.testing.assert_close(pseudo_window(delays, **setting), pseudo_law(delays, **setting), rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("delay", [3, 0, -1, -4, -5, -6])
+def test_the_pseudo_law_is_what_chains_of_slopes_give(delay: int) -> None:
+    """Forward in time, by hand: the slope of the charge by the weight, and what each step hands on of it."""
+    decay, slope, n_refractory, at_spike, t_post = 0.8, 0.4, 5, 1 - 0.5 / 2.0, 10
+    by_weight = total = 0.0
+    for t in range(40):
+        by_weight = decay * by_weight + (t == t_post - delay)
+        if t == t_post:
+            total += by_weight
+            by_weight *= at_spike
+        elif t_post < t <= t_post + n_refractory:
+            total -= slope * by_weight
+    law = pseudo_law([delay], slope, n_refractory, decay=decay, threshold=2.0, penalty=0.5, reset="scale")
+    assert law.item() == pytest.approx(total)
+
+
+def test_a_pseudo_derivative_changes_no_value(device: torch.device) -> None:
+    plain, pseudo = (
+        kind(7, sizes=(6, 5, 5, 3), generator=seeded(1), **SETTINGS).to(device) for kind in (SpikingNet, PseudoNet)
+    )
+    frames = draw_frames(7, 4, 6, seeded(2), device).float()
+    for ours, theirs in zip(pseudo.run(frames), plain.run(frames)):
+        torch.testing.assert_close(ours.outputs, theirs.outputs)
+        torch.testing.assert_close(ours.states, theirs.states)
+    assert [isinstance(layer, PseudoLayer) for layer in pseudo.layers] == [True, True, False]
+    pseudo.layers[0].pseudo_slope = pseudo.layers[1].pseudo_slope = 0.0
+    labels = torch.tensor([0, 1, 2, 0], device=device)
+    torch.testing.assert_close(*(gradient_of(net, frames, labels) for net in (pseudo, plain)))
+
+
+def test_a_pseudo_derivative_is_minus_the_slope_while_refractory_and_nothing_else() -> None:
+    outputs = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0, 2.0, 0.0], dtype=torch.float64)
+    charges = torch.arange(7, dtype=torch.float64, requires_grad=True)
+    signals = with_pseudo_derivative(outputs, charges, 0.3, 2)
+    assert torch.equal(signals, outputs)
+    (slopes,) = torch.autograd.grad(signals.sum(), charges)
+    assert slopes.tolist() == pytest.approx([0, 0, -0.3, -0.3, 0, 0, -0.3])
+
+
+def small_pseudo_net(seed: int, device: Any, **settings: Any) -> tuple[PseudoNet, Tensor, Tensor]:
+    generator = seeded(seed)
+    neuron: dict[str, Any] = SETTINGS | {"pseudo_slope": 0.6, "n_refractory": whole(1, 4, generator)} | settings
+    net = PseudoNet(9, whole(0, 3, generator), (5, 6, 3), generator=generator, **neuron).double().to(device)
+    return net, draw_frames(9, 4, 5, generator, device), torch.tensor([0, 2, 1, 2], device=device)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_both_halves_of_the_pseudo_credit_are_what_autograd_gives(seed: int, device: torch.device) -> None:
+    net, frames, labels = small_pseudo_net(seed, device, reset=RESETS[seed % 4])
+    first = net.layers[0]
+    assert isinstance(first, PseudoLayer)
+    credit, _, late = trace_pseudo_credit(net, frames, labels)
+    early_half = three_factors(credit.inputs, credit.signals, credit.slopes, first.decay)
+    late_half = torch.zeros_like(early_half)
+    pairs = pseudo_late_weights(credit.outputs, late, first.n_refractory)
+    for n, weights in enumerate(pairs, start=1):
+        late_half += torch.einsum("tbj,tbi->ji", weights, credit.inputs[n:])
+    assert late_half.any()
+    torch.testing.assert_close(early_half + late_half, gradient_of(net, frames, labels))
+    plain = gradient_of(without_pseudo(net), frames, labels)
+    assert not torch.allclose(early_half + late_half, plain), "without it the derivative would be another"
+
+
+def without_pseudo(net: PseudoNet) -> SpikingNet:
+    first = net.layers[0]
+    plain = SpikingNet(net.n_steps, net.begin_eval, (5, 6, 3), **vars(first.neuron)).double()
+    plain.layers[0].linear, plain.layers[1] = first.linear, net.layers[1]
+    return plain
+
+
+def test_a_pseudo_input_belongs_to_the_last_spike_before_it() -> None:
+    outputs = torch.tensor([1.0, 0.0, 0.0, 1.0, 0.0, 0.0])[:, None, None]
+    late = torch.tensor([0.0, 5.0, 6.0, 0.0, 7.0, 8.0])[:, None, None]
+    first, second, third = (weights.flatten().tolist() for weights in pseudo_late_weights(outputs, late, 3))
+    assert first == [5, 0, 0, 7, 0] and second == [6, 0, 0, 8] and third == [0, 0, 0]
+
+
+def test_trace_pseudo_credit_refuses_another_network() -> None:
+    with pytest.raises(TypeError, match=r"needs a PseudoNet.*layer of this SpikingNet is a SpikingLayer"):
+        trace_pseudo_credit(SpikingNet(4, sizes=(3, 2, 2)), torch.rand(4, 1, 3), torch.tensor([0]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("name", "value"), [("pseudo_slope", -1.0), ("n_refractory", 0), ("n_refractory", 1.5)])
+def test_settings_of_a_pseudo_layer_are_checked_where_they_are_used(name: str, value: Any) -> None:
+    layer = PseudoLayer(4, 3)
+    setattr(layer, name, value)
+    with pytest.raises((TypeError, ValueError), match=f"{name} must"):
+        layer(torch.rand(5, 2, 4))
+    with pytest.raises((TypeError, ValueError), match=f"{name} must"):
+        PseudoLayer(4, 3, **{name: value})
 
 
 # --- the layer and the network -------------------------------------------------------------------
@@ -480,7 +661,8 @@ def test_two_sided_window_is_the_mean_over_pairs_counted_one_by_one(seed: int, d
     first = net.layers[0]
     assert isinstance(first, AfterSpikeLayer)
     found = trace_after_credit(net, frames, labels)
-    ours = two_sided_window(found, first.decay, first.after_decay, 3)
+    pairs = late_weights(found.credit.outputs, found.late, first.after_decay, 3)
+    ours = two_sided_window(found, first.decay, pairs, 3)
     expected = window_by_loops(found, first.decay, first.after_decay, 3)
     assert set(ours) == set(expected)
     for name, curve in expected.items():
@@ -515,8 +697,9 @@ def test_a_trial_returns_a_row_fit_to_be_recorded(variant: str, device: torch.de
                 assert len(found[name]) == 8
                 assert sum(found[name]) == pytest.approx(1, abs=2e-3) or not any(found[name])  # zeros: no spike
         assert [len(found["window"][name]) for name in ("late_weakened", "wanted", "unwanted", "all")] == [3, 7, 7, 7]
-        assert any(found["window"]["wanted"][:3]) == variant.startswith("provoked")
-    if plain:
+        assert any(found["window"]["wanted"][:3]) == variant.startswith("p")
+    assert len(row["by_epoch"]) == 1 and 0 <= row["by_epoch"][0] <= 1
+    if plain or variant == "pseudo":
         assert row["before"]["integral"] == pytest.approx(1, abs=1e-4)
     else:
         assert abs(row["before"]["integral"]) < 0.7
@@ -562,11 +745,37 @@ def test_recorded_rows_are_what_a_trial_returns(record: list[dict[str, Any]]) ->
         assert len(rows) >= 2 and len({row["seed"] for row in rows}) == len(rows)
         fresh = after_spike_trial(variant, 0, digits(30, 0), digits(20, 1), **SMALL, device="cpu")
         for row in rows:
-            assert set(row) == set(fresh) | {"settings", "total_seconds"}
+            assert set(row) - {"commit"} == set(fresh) | {"settings", "total_seconds"}
             assert row["settings"] == {"variant": variant, "seed": row["seed"]}
             assert 0 < row["test_accuracy"] < 1
             for when in ("before", "after"):
                 assert set(row[when]) == set(fresh[when]) and set(row[when]["window"]) == set(fresh[when]["window"])
+
+
+def test_recorded_curves_and_lags_are_what_their_trials_return() -> None:
+    sets = several(30), several(20, seed=1), several(20, seed=2)
+    curve = learning_curve_trial("none", 0, 0.1, *sets, lengths=(10, 30), n_steps=5, device="cpu")
+    timed = timing_trial(
+        "none", "digits", 0, sets[0], n_steps=12, n_hidden=8, n_updates=1, batch_size=5, n_probe=6, device="cpu"
+    )
+    for name, fresh in (("09_learning_curves", curve), ("09_timing", timed)):
+        rows = load_results(name)["trials"]
+        settings = [row["settings"] for row in rows]
+        assert len(rows) == len({json.dumps(one, sort_keys=True) for one in settings})
+        for row in rows:
+            assert set(row) - {"commit"} == set(fresh) | {"settings", "total_seconds"}
+            for part, value in fresh.items():
+                assert not isinstance(value, dict) or set(row[part]) == set(value)
+        assert {one["variant"] for one in settings} == set(module.TUNED)
+
+
+def test_the_verdicts_can_be_read_from_the_records(record: list[dict[str, Any]]) -> None:
+    found = findings(record, load_results("09_timing")["trials"])
+    assert set(found) == {"weakened", "weight decay", "provoked", "pseudo", "integral", "earlier"}
+    assert {finding.verdict for finding in found.values()} <= {"holds", "holds if", "fails", "open"}
+    n_seeds = len({row["seed"] for row in record})
+    for name in ("weakened", "provoked", "pseudo", "integral", "earlier"):
+        assert all(len(figures) == n_seeds for figures in found[name].figures.values()), name
 
 
 def test_recorded_figures_come_out_again(record: list[dict[str, Any]], device: torch.device) -> None:
@@ -629,6 +838,7 @@ MEANT = {
     "fixed": (1.0, False, False, 0.0),
     "provoked": (1.0, True, False, 0.0),
     "provoked, detached": (1.0, True, True, 0.0),
+    "pseudo": (0.3, 5, None, 0.0),  # the slope, and the refractory steps
 }
 
 
@@ -643,9 +853,14 @@ def test_what_a_variant_is_reaches_the_network_and_its_training(variant: str, mo
     row = module.measure_after_spike(variant=variant, seed=8, n_delays=4, device="cpu", **settings)
     (given,), (scored,), (before, after) = fitted, evaluated, probed
     layer, net = given["model"].layers[0], given["model"]
-    assert (layer.balance, layer.provoked, layer.detach, given["weight_decay"]) == MEANT[variant]
+    meant = (*layer.pseudo, None) if variant == "pseudo" else (layer.balance, layer.provoked, layer.detach)
+    assert (*meant, given["weight_decay"]) == MEANT[variant]
     assert (given["seed"], given["batch_size"], scored["seed"], net.n_steps) == (8, 40, 8, 6)
-    assert tuple(given["learning_rates"]) == (0.3, 0.2) and given["momentum"] == 0.5 and given["test_dataset"] is None
+    assert (
+        tuple(given["learning_rates"]) == (0.3, 0.2)
+        and given["momentum"] == 0.5
+        and given["test_dataset"] is scored["dataset"]
+    )
     for one, other in zip(net.parameters(), SpikingNet(6, generator=seeded(8)).parameters()):
         assert torch.equal(one, other)
     assert are(given["dataset"], range(N_TRAIN)) and are(scored["dataset"], TEST_NUMBERS)
@@ -656,16 +871,344 @@ def test_what_a_variant_is_reaches_the_network_and_its_training(variant: str, mo
         assert call["n_delays"] == 4 and torch.equal(call["labels"], torch.arange(15) % 10)
         # Frames of the first 15 test images: pixels below 0, so that a frame lies between its image and 0.
         assert torch.equal(call["frames"], flicker(numbered()[1].tensors[0][:15].flatten(1), 6, seeded(8)))
-    assert bool(layer.strength.any()) == (variant not in ("none", "L2")), "the strengths come from a first batch"
+    if variant != "pseudo":
+        assert bool(layer.strength.any()) == (variant not in ("none", "L2")), "the strengths come from a first batch"
+    assert row["by_epoch"] == []
     assert (row["test_accuracy"], row["test_loss"], row["seconds"]) == (0.25, 1.5, 1.0)
 
 
 def test_every_variant_is_recorded_with_the_same_settings() -> None:
-    ((_, measure, trials),) = module.RECORDS.values()
-    assert measure is module.measure_after_spike
+    _, measure, trials = module.RECORDS["09_after_spike"]
+    assert measure is module.measure_after_spike and isinstance(trials, list)
     assert sorted(map(json.dumps, trials)) == sorted(
         json.dumps({"variant": variant, "seed": seed}) for variant in VARIANTS for seed in range(5)
     )
+
+
+# --- What the records say: each verdict is turned each way ---------------------------------------
+
+SEEDS = range(5)
+
+
+def rows_of(variant: str, row: Any, **settings: Any) -> list[dict[str, Any]]:
+    """A row for each seed, `row(jitter)`, with a little scatter."""
+    return [{"settings": {"variant": variant, "seed": seed} | settings} | row(0.001 * (seed - 2)) for seed in SEEDS]
+
+
+def weakened_rows(hidden: float, last: float) -> list[dict[str, Any]]:
+    def shares(weakened: float) -> list[float]:
+        positive = [0.5 * (1 - weakened), 0.0, 0.5 * weakened, 0.0]  # the last two: by the path
+        return [*positive, 0.5 * weakened, 0.0, 0.5 * (1 - weakened), 0.0]
+
+    return rows_of("none", lambda e: {"after": {"counts": shares(hidden + e), "output_counts": shares(last + e)}})
+
+
+@pytest.mark.parametrize(
+    ("hidden", "last", "expected"),
+    [(0.5, 0.4, "holds"), (0.5, 0.003, "holds if"), (0.003, 0.003, "fails"), (0.01, 0.01, "open")],
+)
+def test_weakened_together_can_come_out_each_way(hidden: float, last: float, expected: str) -> None:
+    assert find_weakened(weakened_rows(hidden, last)).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"), [([-0.5, -0.4], "holds"), ([-0.1, -0.3], "holds if"), ([0.0, -0.3], "fails")]
+)
+def test_weight_decay_can_come_out_each_way(changes: list[float], expected: str) -> None:
+    assert find_decay(changes, alone=-0.2).verdict == expected
+
+
+def test_weight_decay_itself_holds_if_no_control_is_asked_for_and_no_decay_fails() -> None:
+    for weight_decay, expected in ((0.4, "holds if"), (0.0, "fails")):
+        late = pairing_with_decay([-1, -30], weight_decay=weight_decay)
+        alone = pairing_with_decay([-1], weight_decay=weight_decay, paired=False)
+        assert find_decay(late.tolist(), alone.item()).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("shares", "expected"),
+    [((0.9, 0.8, 0.85), "holds"), ((0.9, 0.1, 0.5), "holds if"), ((0.1, 0.5, 0.55), "fails"), ((0.6,) * 3, "open")],
+)
+def test_late_input_can_come_out_each_way(shares: tuple[float, ...], expected: str) -> None:
+    rows = rows_of("provoked", lambda e: {"after": {"window": {"late_weakened": [share + e for share in shares]}}})
+    assert find_late(rows, "provoked").verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("integral", "left", "expected"),
+    [(0.01, 0.9, "holds"), (0.01, 0.1, "holds if"), (0.5, 0.9, "holds if"), (0.5, 0.1, "fails"), (0.1, 0.5, "open")],
+)
+def test_the_integral_can_come_out_each_way(integral: float, left: float, expected: str) -> None:
+    def row(value: float, e: float) -> dict[str, Any]:
+        return {"before": {"window": {"wanted": [-1.0, value, 0.5]}}, "after": {"integral": integral + e}}
+
+    rows = rows_of("none", lambda e: row(1.0, e)) + rows_of("provoked", lambda e: row(left + e, e))
+    assert find_integral(rows).verdict == expected
+
+
+def timing_rows(variant: str, task: str, gain: float) -> list[dict[str, Any]]:
+    """Training moves the share by `gain` of what one step makes of it, which is 0.02; the null moves as well."""
+    before = {"share": 0.52, "share_null": 0.5, "share_advanced": 0.54}
+    return rows_of(
+        variant,
+        lambda e: {"before": before, "after": {"share": 0.53 + 0.02 * gain + e / 10, "share_null": 0.51}},
+        task=task,
+    )
+
+
+@pytest.mark.parametrize(
+    ("digits", "patterns", "expected"),
+    [(0.5, 0.5, "holds"), (0.5, 0.0, "holds if"), (-0.5, 0.0, "fails"), (0.1, 0.1, "open")],
+)
+def test_earlier_spikes_can_come_out_each_way(digits: float, patterns: float, expected: str) -> None:
+    rows = []
+    for task, gain in (("digits", digits), ("patterns", patterns)):
+        # What training does without after-spikes does not count.
+        rows += timing_rows("none", task, 0.3) + timing_rows("provoked", task, 0.3 + gain)
+    assert find_earlier(rows).verdict == expected
+
+
+def test_steps_earlier_are_told_in_steps_and_against_the_null() -> None:
+    for row in timing_rows("none", "digits", 0.7):
+        assert steps_earlier(row) == pytest.approx(0.7, abs=0.02)
+    flat = {"share": 0.5, "share_null": 0.5, "share_advanced": 0.5}
+    assert steps_earlier({"before": flat, "after": flat}) == 0
+
+
+def test_findings_bring_all_verdicts_together() -> None:
+    def row(variant: str, e: float) -> dict[str, Any]:
+        window = {"late_weakened": [0.9 + e, 0.1 + e, 0.5 + e], "wanted": [0.0, 1.0 if variant == "none" else 0.1, 0.0]}
+        found = weakened_rows(0.5, 0.4)[0]["after"] | {"window": window, "integral": e}
+        return {"before": found, "after": found}
+
+    rows = [one for variant in ("none", "provoked", "pseudo") for one in rows_of(variant, lambda e: row(variant, e))]  # noqa: B023
+    timing = [one for task in ("digits", "patterns") for v in ("none", "provoked") for one in timing_rows(v, task, 0.2)]
+    found = findings(rows, timing)
+    assert {name: finding.verdict for name, finding in found.items()} == {
+        "weakened": "holds",
+        "weight decay": "holds if",
+        "provoked": "holds if",
+        "pseudo": "holds if",
+        "integral": "holds if",
+        "earlier": "fails",
+    }
+    for finding in found.values():
+        assert set(finding.decisions.values()) <= {"holds", "fails", "open"}
+
+
+def test_compare_is_a_paired_t_test_with_holms_correction() -> None:
+    """The smallest of four p-values is multiplied by 4, the next by 3, and so on; none is below one before it."""
+    from scipy.stats import ttest_rel
+
+    generator = seeded(3)
+    none = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
+    given = {"none": none}
+    for name, gain, scatter in (("a", -0.5, 0.05), ("b", 0.1, 0.06), ("c", 0.1, 0.08), ("d", 0.0, 0.1)):
+        noise = torch.randn(5, generator=generator, dtype=torch.float64)
+        given[name] = [x + gain + scatter * z for x, z in zip(none, noise.tolist())]
+    raw = sorted((float(ttest_rel(given[name], none).pvalue), name) for name in "abcd")
+    found, least = compare(given), 0.0
+    for factor, (p, name) in zip((4, 3, 2, 1), raw):
+        least = min(1.0, max(least, factor * p))
+        assert found[name].p == pytest.approx(least)
+        mean = sum(x - y for x, y in zip(given[name], none)) / 5
+        assert found[name].mean == pytest.approx(mean)
+        assert found[name].told == ("not told apart" if least >= 0.05 else "better" if mean > 0 else "worse")
+
+
+def test_compare_can_come_out_each_way_and_knows_what_is_the_same() -> None:
+    none, moved = [0.8, 0.81, 0.82, 0.83], [0.1, 0.12, 0.11, 0.1]
+    up, down = ([x + sign * y for x, y in zip(none, moved)] for sign in (1, -1))
+    found = compare({"none": none, "up": up, "down": down, "same": none})
+    assert [found[name].told for name in ("up", "down", "same")] == ["better", "worse", "not told apart"]
+
+
+def test_the_rate_is_chosen_on_held_out_images_and_never_on_test_images() -> None:
+    rows = [
+        {
+            "settings": {"variant": "none", "seed": seed, "learning_rate": rate},
+            "lengths": [10, 20],
+            "held_out": [held, 1 - held],
+            "test": [test + seed / 100, 0.0],
+        }
+        for seed in (1, 0)
+        for rate, held, test in ((0.1, 0.6, 0.2), (0.3, 0.5, 0.9))
+    ]
+    assert at_best_rate(rows, "none", 10) == (0.1, pytest.approx([0.2, 0.21]))
+    assert at_best_rate(rows, "none", 20)[0] == 0.3
+
+
+def test_by_seed_is_in_the_order_of_the_seeds() -> None:
+    rows = [{"settings": {"variant": v, "seed": s}, "x": 10 * s} for s in (2, 0, 1) for v in ("a", "b")]
+    assert by_seed(rows, lambda row: row["x"], variant="b") == [0, 10, 20]
+
+
+# --- Training length -----------------------------------------------------------------------------
+
+
+def test_a_curve_trains_on_each_digit_once_and_tests_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "whole_mnist", numbered)
+    fitted = spy(monkeypatch, module, "fit", a_history)
+    evaluated = spy(monkeypatch, module, "evaluate", an_evaluation)
+    row = module.measure_learning_curve(variant="provoked", seed=3, learning_rate=0.2, lengths=(10, 30, 70))
+    assert [are(given["dataset"], stretch) for given, stretch in zip(fitted, (range(10), range(10, 30), range(30, 70)))]
+    for given, stretch in zip(fitted, (range(10), range(10, 30), range(30, 70))):
+        assert are(given["dataset"], stretch) and tuple(given["learning_rates"]) == (0.2,)
+        assert given["model"] is fitted[0]["model"] and given["model"].layers[0].balance == 1.0
+    for held, tested in zip(evaluated[::2], evaluated[1::2]):
+        assert are(held["dataset"], range(50_000, 55_000)) and are(tested["dataset"], TEST_NUMBERS)
+    assert max(module.LENGTHS) <= 50_000, "no digit is both trained on and held out"
+    assert row == {"lengths": [10, 30, 70], "held_out": [0.25] * 3, "test": [0.25] * 3}
+
+
+def test_a_curve_learns_and_one_that_diverges_ends_at_zero() -> None:
+    given: dict[str, Any] = {"n_steps": 8, "batch_size": 5, "lengths": (40, 400), "device": "cpu"}
+    sets = several(400, classes=2), several(40, classes=2, seed=1), several(40, classes=2, seed=2)
+    row = learning_curve_trial("none", 0, 0.1, *sets, **given)
+    assert json.loads(json.dumps(row)) == row
+    assert row["held_out"][1] > 0.9 and row["test"][1] > 0.9
+    assert learning_curve_trial("none", 0, 1e30, *sets, **given)["test"] == [0.0, 0.0]
+
+
+# --- Do presynaptic spikes come earlier? ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("drive", [0.115, 0.13, 0.14, 0.17])
+def test_a_late_pair_is_what_loops_over_numbers_give(drive: float) -> None:
+    decay, pre_state, post_state, trace, last = 0.9, 0.0, 0.0, 0.0, 0.0
+    pre, signals = late_pair(torch.tensor(drive, dtype=torch.float64), 2.0)
+    for t in range(24):
+        charge = decay * pre_state + drive
+        output, pre_state = (charge - 1, -0.5 * charge) if charge > 1 else (0.0, charge)
+        charge = decay * post_state + 0.5 * output + 1.5 * (t == 12)
+        answer, post_state = (charge - 1, -0.5 * charge) if charge > 1 else (0.0, charge)
+        trace, last = 0.8 * trace + last, answer
+        assert pre[t].item() == pytest.approx(output)
+        assert signals[t].item() == pytest.approx(answer - 2.0 * trace * 0.5 * output)
+
+
+def test_the_derivative_by_the_drive_has_the_sign_of_the_side_on_which_the_neuron_fires() -> None:
+    """By small differences that move no spike to another step."""
+
+    def total(drive: float, strength: float) -> float:
+        return late_pair(torch.tensor(drive, dtype=torch.float64), strength)[1].sum().item()
+
+    for drive, strength, sign in ((0.126, 2.0, -1), (0.126, 0.0, 0), (0.145, 2.0, 1), (0.145, 0.0, 1)):
+        slope = (total(drive + 1e-7, strength) - total(drive - 1e-7, strength)) / 2e-7
+        assert (slope > 0.1) - (slope < -0.1) == sign
+        steps = follow_late_neuron(drive, strength, n_updates=1, learning_rate=sign * 1e-9 / max(1.0, abs(slope)))
+        assert steps[0] == steps[1]
+    assert follow_late_neuron(0.126, 0.0, 5) == [14] * 6, "without an after-spike nothing moves a late spike"
+
+
+@pytest.mark.parametrize("weighed", [False, True])
+def test_lag_counts_are_those_of_pairs_counted_one_by_one(weighed: bool, device: torch.device) -> None:
+    drawn = torch.relu(torch.rand(9, 3, 6, generator=seeded(0)) - 0.6).to(device)
+    pre, post = drawn[..., :4], drawn[..., 4:]
+    weights = torch.rand(2, 4, generator=seeded(1), dtype=torch.float64).to(device) if weighed else None
+    expected = torch.zeros(7, dtype=torch.float64)
+    for t_pre, b, i in (pre > 0).nonzero().tolist():
+        for t_post, other, j in (post > 0).nonzero().tolist():
+            if b == other and abs(t_post - t_pre) <= 3:
+                expected[3 + t_post - t_pre] += 1 if weights is None else weights[j, i].item()
+    torch.testing.assert_close(lag_counts(pre, post, 3, weights), expected)
+
+
+def test_a_share_before_goes_up_where_presynaptic_spikes_are_moved_to_earlier_steps(device: torch.device) -> None:
+    """The positive control, and the null: trains that know nothing of each other have a half."""
+    post = (torch.rand(60, 20, 4, generator=seeded(0)) < 0.1).double().to(device)
+    shares = [share_before(lag_counts(post.roll(-moved, dims=0), post, 5)) for moved in (-2, 0, 2)]
+    assert shares[0] < 0.47 < shares[1] == 0.5 < 0.53 < shares[2]
+    alone = (torch.rand(60, 20, 4, generator=seeded(1)) < 0.1).double().to(device)
+    # About 1,000 spikes on each side and 4,000 pairs; neurons of an example share its spikes: 0.05 is five sigma.
+    assert abs(share_before(lag_counts(alone, post, 5)) - 0.5) < 0.05
+    assert share_before(torch.zeros(5)) == 0.5
+
+
+def test_lag_counts_refuse_trains_that_do_not_fit() -> None:
+    with pytest.raises(ValueError, match=r"the same T and B, not \[5, 2, 3\] and \[5, 3, 3\]"):
+        lag_counts(torch.rand(5, 2, 3), torch.rand(5, 3, 3), 2)
+    with pytest.raises(ValueError, match="reach must"):
+        lag_counts(torch.rand(5, 2, 3), torch.rand(5, 2, 3), 5)
+
+
+def test_first_spike_is_the_mean_over_the_neurons_that_fire() -> None:
+    spikes = torch.zeros(6, 1, 3)
+    spikes[2, 0, 0] = spikes[4, 0, 0] = spikes[5, 0, 1] = 0.3
+    assert first_spike(spikes) == pytest.approx(3.5) and first_spike(torch.zeros(6, 1, 3)) == 0
+
+
+def test_shuffling_in_time_keeps_the_spikes_of_a_step_together() -> None:
+    spikes = torch.rand(7, 2, 3, generator=seeded(0))
+    moved = shuffled_in_time(spikes, seeded(1))
+    for b in range(2):
+        assert sorted(spikes[:, b].tolist()) == sorted(moved[:, b].tolist()) != moved[:, b].tolist()
+
+
+def test_lags_read_the_two_layers_below_the_last(device: torch.device) -> None:
+    net, _ = make_network("provoked", 12, seeded(0), (6, 5, 4, 3), **SETTINGS)
+    net = net.double().to(device)
+    frames = draw_frames(12, 6, 6, seeded(1), device)
+    found = lags(net, frames, 3, seeded(2))
+    signals = net.layers[0](frames)[1]
+    upper = torch.stack([output for output, _ in stepped(net.layers[1], signals)])  # not delayed
+    assert found["share"] == pytest.approx(share_before(lag_counts(signals[:-1], upper[:-1], 3)), rel=1e-3)
+    assert found["rate_post"] == pytest.approx((upper[:-1] > 0).double().mean().item(), rel=1e-3)
+    # One step earlier for all presynaptic spikes is a lag of one step more.
+    counts = lag_counts(signals[1:], upper[:-1], 3)
+    assert found["share_advanced"] == pytest.approx(share_before(counts), abs=0.05)
+    assert set(found) >= {"weighed", "share_null", "weighed_null", "lag", "first_pre", "first_pre_null", "rate_pre"}
+
+
+def stepped(layer: SpikingLayer, inputs: Tensor) -> list[tuple[Tensor, Tensor]]:
+    state, done = torch.zeros_like(layer.linear(inputs[0])), []
+    for current in layer.linear(inputs):
+        output, state = neuron_step(current, state, *layer.neuron)
+        done.append((output, state))
+    return done
+
+
+def test_timed_patterns_differ_in_time_alone() -> None:
+    draw = timed_patterns(31, seeded(0), n_inputs=20, n_pulses=3)
+    frames, labels = draw(200, seeded(1))
+    assert frames.shape == (31, 200, 20) and set(labels.tolist()) == set(range(10))
+    assert torch.equal(frames.sum(dim=0), torch.full((200, 20), 3.0)), "each input fires as often in every pattern"
+    same, other = (frames[:, labels == label] for label in (0, 1))
+    blurred = [torch.nn.functional.avg_pool1d(f.permute(1, 2, 0), 3, 1, 1) for f in (same, other)]
+    assert (blurred[0][0] * blurred[0][1]).sum() > 1.5 * (blurred[0][0] * blurred[1][0]).sum()
+    with pytest.raises(ValueError, match="n_steps must be at least 10 for 3 pulses"):
+        timed_patterns(9, seeded(0))
+
+
+@pytest.mark.parametrize(("variant", "task"), [("none", "digits"), ("provoked", "patterns"), ("pseudo", "digits")])
+def test_a_timing_trial_returns_a_row_fit_to_be_recorded(
+    variant: str, task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = spy(monkeypatch, module, "lags", None)
+    row = timing_trial(
+        variant, task, 1, several(40), n_steps=12, n_hidden=8, n_updates=3, batch_size=10, n_probe=6, device="cpu"
+    )
+    assert json.loads(json.dumps(row)) == row and 0 <= row["accuracy"] <= 1
+    before, after = seen
+    assert before["net"] is after["net"] and torch.equal(before["frames"], after["frames"])
+    lower, upper, last = before["net"].layers
+    if variant == "pseudo":
+        assert (lower.pseudo_slope, upper.pseudo_slope) == (0.0, 0.3)
+    else:
+        assert not lower.strength.any() and bool(upper.strength.any()) == (variant == "provoked")
+    assert type(last) is SpikingLayer
+
+
+def test_every_rate_and_every_task_is_recorded_for_each_variant_and_seed() -> None:
+    for name, choices in (("09_learning_curves", {"learning_rate"}), ("09_timing", {"task"})):
+        trials = module.RECORDS[name].trials
+        assert isinstance(trials, list) and len(trials) == len({json.dumps(trial) for trial in trials})
+        assert all(set(trial) == {"variant", "seed"} | choices for trial in trials)
+        assert {trial["variant"] for trial in trials} == {"none", "provoked", "pseudo"}
+        assert {trial["seed"] for trial in trials} == set(range(5))
+        (choice,) = choices
+        n_choices = len({trial[choice] for trial in trials})
+        assert len(trials) == 3 * 5 * n_choices and n_choices >= 2
 
 
 @pytest.mark.parametrize(

@@ -258,15 +258,18 @@ def test_settings_reach_the_network_and_its_training(method: str, kind: type, mo
         method=method, seed=9, n_steps=7, batch_size=30, learning_rates=(0.2, 0.1), device="cpu"
     )
     (given,), (scored,) = fitted, evaluated
-    assert type(given["model"]) is kind and given["model"].n_steps == 7 and scored["model"] is given["model"]
+    net = given["model"].net
+    assert type(net) is kind and net.n_steps == 7 and scored["model"].net is net
     start = SpikingNet(7, generator=seeded(9))
-    for one, other in zip(given["model"].parameters(), start.parameters()):
+    for one, other in zip(net.parameters(), start.parameters(), strict=True):
         assert torch.equal(one, other)
+    for shown in (given["model"], scored["model"]):  # the flicker of the seed, from its beginning, on the CPU
+        assert torch.equal(shown.source.get_state(), seeded(9).get_state())
     assert (given["seed"], given["batch_size"], scored["seed"]) == (9, 30, 9)
     assert tuple(given["learning_rates"]) == (0.2, 0.1)
     assert (given["momentum"], given["weight_decay"], given["test_dataset"]) == (0.5, 0.0, None)
     assert are(given["dataset"], range(N_TRAIN)) and are(scored["dataset"], TEST_NUMBERS)
-    wanted = {"test_accuracy": 0.25, "test_loss": 1.5, "batch_loss": [1, 2, 4, 8], "seconds": 1.0}
+    wanted = {"test_accuracy": 0.25, "test_loss": 1.5, "batch_loss": [1, 2, 4, 8], "seconds": 1.0, "step_cost": {}}
     assert row == wanted
 
 
@@ -275,6 +278,54 @@ def test_the_recorded_trials_differ_in_nothing_but_the_method() -> None:
     assert isinstance(trials, list) and trials
     by_method = {m: [t | {"method": None} for t in trials if t["method"] == m] for m in ("bptt", "online")}
     assert by_method["bptt"] == by_method["online"] and len(trials) == 2 * len(by_method["bptt"])
+    for n_steps in (32, 128):
+        on_gpu = [t["seed"] for t in by_method["online"] if t["n_steps"] == n_steps and t.get("device") == "cuda"]
+        assert on_gpu == [0, 1, 2, 3, 4]
+
+
+class Asks(SpikingNet):
+    """Notes a number that it draws from what it is shown."""
+
+    def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        assert generator is not None
+        self.shown = [*getattr(self, "shown", []), int(torch.randint(2**40, (), generator=generator))]
+        return super().forward(images, generator)
+
+
+def test_the_same_flicker_is_shown_whatever_the_training_hands_over(device: torch.device) -> None:
+    net = Asks(4, sizes=(784, 5, 10), generator=seeded(0)).to(device)
+    model, images = forward_in_time.SameFlicker(net, 6), digits(3)[0].to(device, torch.float32)
+    for number in range(2):
+        model(images, torch.Generator(device).manual_seed(number))
+    source, wanted = seeded(6), []
+    for _ in range(2):
+        wanted.append(int(torch.randint(2**40, (), generator=source)))
+        SpikingNet(4, sizes=(784, 5, 10))(images.cpu(), source)
+    assert net.shown == wanted
+
+
+def test_what_a_step_costs_is_asked_of_a_gpu_only(device: torch.device) -> None:
+    images, labels = digits(20)
+    images, labels = images.to(device, torch.float32), labels.to(device)
+    net = OnlineNet(8, generator=seeded(0)).to(device)
+    if device.type == "cpu":
+        with pytest.raises(ValueError, match="must lie on a CUDA GPU, whose peak memory torch knows, not on 'cpu'"):
+            forward_in_time.step_cost(net, images, labels)
+        return
+    costs = {n: forward_in_time.step_cost(SpikingNet(n).to(device), images, labels, repeats=2) for n in (64, 256)}
+    # At least the flickering frames must be held, two bytes for each value.
+    assert costs[256]["peak_bytes"] - costs[64]["peak_bytes"] > 192 * 20 * 784 * 2
+    assert all(cost["seconds"] > 0 for cost in costs.values())
+
+
+@pytest.mark.parametrize("method", ["online", "bptt"])
+def test_a_trial_is_the_same_on_every_device(method: str, device: torch.device) -> None:
+    images, labels = digits(12)
+    dataset = TensorDataset(images.float(), labels)
+    settings: dict[str, Any] = {"n_steps": 6, "batch_size": 4, "learning_rates": [0.1]}
+    row, on_cpu = (online_trial(method, 3, dataset, dataset, device=where, **settings) for where in (device, "cpu"))
+    torch.testing.assert_close(row["batch_loss"], on_cpu["batch_loss"], rtol=1e-3, atol=1e-4)
+    assert (set(row["step_cost"]) == {"peak_bytes", "seconds"}) == (device.type == "cuda")
 
 
 def test_a_mask_over_the_weights_is_refused_in_words() -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from snn_helpers.statistics import mean_and_interval
+from snn_helpers.statistics import decide, decide_alike, mean_and_interval, verdict
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])
@@ -37,3 +37,68 @@ def test_the_interval_holds_the_truth_as_often_as_it_says() -> None:
 def test_values_that_are_no_finite_numbers_are_refused(values: list[float]) -> None:
     with pytest.raises((TypeError, ValueError), match=r"values\[\d\] must be a (finite )?number"):
         mean_and_interval(values)
+
+
+# --- decisions -------------------------------------------------------------------------------------
+
+NULL = [0.19, 0.21, 0.17, 0.2, 0.18]
+
+
+@pytest.mark.parametrize(
+    ("above", "decided"), [([0.3] * 5, "holds"), ([0.05, 0.06, 0.04, 0.05, 0.07], "fails"), ([0.1, 0.3] * 2, "open")]
+)
+def test_a_decision_turns_with_its_figures(above: list[float], decided: str) -> None:
+    null = NULL[: len(above)]
+    values = [one + other for one, other in zip(above, null)]
+    assert decide(values, null, margin=0.1) == decided
+    # A paired null is the same as its differences against nothing.
+    assert decide([value - other for value, other in zip(values, null)], margin=0.1) == decided
+
+
+def test_a_decision_is_a_one_sample_test_of_the_differences() -> None:
+    """At the level of 5 % in two tails, for one margin."""
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        values = (0.3 * torch.randn(5, generator=generator, dtype=torch.float64)).tolist()
+        test = stats.ttest_1samp(values, 0.1)
+        expected = "open" if test.pvalue > 0.05 else "holds" if test.statistic > 0 else "fails"
+        assert decide(values, margin=0.1) == expected
+        alike = [
+            stats.ttest_1samp(values, edge, alternative=side).pvalue
+            for edge, side in ((-0.4, "greater"), (0.4, "less"))
+        ]
+        assert (decide_alike(values, 0.4) == "holds") == (max(alike) < 0.025)
+
+
+def test_alike_turns_each_way() -> None:
+    assert decide_alike([0.01, -0.02, 0.0, 0.01], 0.5) == "holds"
+    assert decide_alike([0.9, 1.0, 1.1, 1.0], 0.5) == decide_alike([-0.9, -1.0, -1.1, -1.0], 0.5) == "fails"
+    assert decide_alike([-1.0, 1.0, 0.3, 0.1], 0.5) == "open"
+
+
+@pytest.mark.parametrize("values", [[0.5], [0.5, math.nan]])
+def test_what_decides_nothing_is_refused(values: list[float]) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        decide(values)
+    with pytest.raises(ValueError, match="zip"):
+        decide([0.1, 0.2, 0.3], [0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("decisions", "expected"),
+    [
+        (["holds", "holds"], "holds"),
+        (["holds", "fails"], "holds if"),
+        (["holds", "open"], "holds if"),
+        (["fails", "fails"], "fails"),
+        (["fails", "open"], "open"),
+    ],
+)
+def test_a_verdict_names_what_holds_under_all_some_or_no_conditions(decisions: list[str], expected: str) -> None:
+    assert verdict(dict(zip("ab", decisions))) == expected
+
+
+@pytest.mark.parametrize("wrong", [{}, {"a": "true"}, {"a": "holds if"}])
+def test_a_verdict_of_no_decisions_is_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        verdict(wrong)

@@ -18,7 +18,7 @@ import re
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -225,12 +225,13 @@ def tell_status(path: Path, page: BeautifulSoup) -> None:
         tick.replace_with(tick.replace("\u2705", "ran through"))
 
 
-def write_sitemap(pages: Path, address: str) -> None:
-    """List every page for search engines."""
+def write_sitemap(pages: Path, address: str, moved: Collection[str] = ()) -> None:
+    """List every page for search engines, but for the old addresses of pages that have `moved`."""
+    left_out = {"index.html", "search.html", "genindex.html", *(f"{name}.html" for name in moved)}
     tree = ET.Element("urlset", xmlns="http://www.sitemaps.org/schemas/sitemap/0.9")
     for page in sorted(pages.rglob("*.html")):
         name = page.relative_to(pages).as_posix()
-        if not name.startswith("_") and name not in ("index.html", "search.html", "genindex.html"):
+        if not name.startswith("_") and name not in left_out:
             ET.SubElement(ET.SubElement(tree, "url"), "loc").text = address + name
     ET.ElementTree(tree).write(pages / "sitemap.xml", encoding="utf-8", xml_declaration=True)
 
@@ -306,7 +307,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
                 logger.warning("no page has %s to mend (%s): has the theme changed?", each.what, each.selector)
     shrink_figures(pages)
     if address := app.config.html_baseurl:
-        write_sitemap(pages, address)
+        write_sitemap(pages, address, app.config.redirects)
         if changelog_of(app).exists():
             write_feed(pages, changelog_of(app).read_text(encoding="utf-8"), address)
     mark.write_text(by)

@@ -1,0 +1,254 @@
+"""How the ledger decides: each claim with a function from its figures to a decision under each of its conditions.
+
+The functions are pure: other figures give another verdict, and a test hands each of them figures that turn it. What
+is true by construction is no claim and is not here. Unless it is said otherwise, figures are lists, one number a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from snn_helpers.statistics import decide, decide_alike, verdict
+
+# Stated before the figures were looked at: how much counts.
+ALIKE = 2.0  # points of accuracy: two networks that differ by less are alike
+TRAINED = 85.0  # per cent: less is no success on these digits
+MUCH = 5.0  # points: what "varies a lot" must at least be
+SLOWER = 2.0  # times: "much more time" must at least be that
+GRADUAL = 3.0  # steps between the early and the late first spikes of a layer
+FOLLOWS = 0.8  # cosine: a learning signal that points along the gradient
+
+Values = Sequence[float]
+Decisions = dict[str, str]
+
+
+class Row(NamedTuple):
+    """A line of the ledger: `words`, the claim in the book's own words, its `verdict`, and `under`, its conditions.
+
+    `under` names the conditions under which the claim holds, where it holds under some of them only.
+    """
+
+    words: str
+    verdict: str
+    under: str
+
+
+class Claim(NamedTuple):
+    """`words`, and the function that decides: from figures to "holds", "fails" or "open" under each condition."""
+
+    words: str
+    decide: Callable[..., Decisions]
+
+
+def all_of(*decisions: str) -> str:
+    """One decision for what needs several: it fails with any of them."""
+    return "fails" if "fails" in decisions else "open" if "open" in decisions else "holds"
+
+
+def row(claim: str, decisions: Mapping[str, str]) -> Row:
+    """A claim's line, from its decisions. Raises `ValueError` for decisions that are none."""
+    decided = verdict(decisions)
+    holding = [condition for condition, decision in decisions.items() if decision == "holds"]
+    return Row(claim, decided, " or ".join(holding) if decided == "holds if" else "")
+
+
+def judged(name: str, **figures: object) -> Row:
+    """The line of one of `CLAIMS`, decided by its figures."""
+    if name not in CLAIMS:
+        raise ValueError(f"no claim is called {name!r}; there are {', '.join(CLAIMS)}")
+    claim = CLAIMS[name]
+    return row(claim.words, claim.decide(**figures))
+
+
+# --- two networks compared ------------------------------------------------------------------------
+
+
+def _alike(same_rate: Values, each_best: Values) -> Decisions:
+    return {
+        "both use the article's learning rate": decide_alike(same_rate, ALIKE),
+        "each uses its own best": decide_alike(each_best, ALIKE),
+    }
+
+
+def _ahead(same_rate: Values, each_best: Values) -> Decisions:
+    return {
+        "both use the article's learning rate": decide(same_rate),
+        "each uses its own best": decide(each_best),
+    }
+
+
+def _first_attempt(at_its_rate: Values, at_four_times: Values) -> Decisions:
+    return {
+        "the learning rate is the article's": decide(at_its_rate, margin=TRAINED),
+        "it is four times as high": decide(at_four_times, margin=TRAINED),
+    }
+
+
+def _regulariser(gap_narrower: Mapping[int, Values], more_accurate: Mapping[int, Values]) -> Decisions:
+    """Points by which the gap between training and test is narrower, and the test accuracy higher, at each size."""
+    return {
+        f"there are {size:,} images": all_of(decide(gap_narrower[size]), decide(more_accurate[size]))
+        for size in sorted(gap_narrower)
+    }
+
+
+def _varies(best: Values, other: Values) -> Decisions:
+    return {"of the learning rate": decide(best, other, margin=MUCH)}
+
+
+def _gradual(steps_apart: Values) -> Decisions:
+    return {"before training": decide(steps_apart, margin=GRADUAL)}
+
+
+def _reusable(reaches_below: Values, loss_falls: Values) -> Decisions:
+    return {"between two linear layers": all_of(decide(reaches_below), decide(loss_falls))}
+
+
+# --- labels, ensembles, depth ---------------------------------------------------------------------
+
+
+def _ensembles_mend(silent_alone: Values, silent_together: Values) -> Decisions:
+    """Labels of ten without a living neuron before training."""
+    return {"before training": decide(silent_alone, silent_together)}
+
+
+def _ensembles_read(gain: Values) -> Decisions:
+    return {"each at its best learning rate": decide(gain)}
+
+
+def _more_spikes(together: Values, alone: Values) -> Decisions:
+    return {"before training": decide(together, alone)}
+
+
+def _shared(as_it_is: Values, normalised: Values) -> Decisions:
+    return {
+        "the silent are given it as it is": decide(as_it_is),
+        "it is shared by normalising the states to the output": decide(normalised),
+    }
+
+
+def _third_layer(by_thresholds: Values, as_drawn: Values) -> Decisions:
+    """Per cent of digits read by four layers: the claim is that they fail as drawn, and not with their thresholds set.
+
+    `TRAINED` asks what a network with ten times the updates reaches; here half of it tells success from failure.
+    """
+    return {
+        "with four layers": all_of(
+            decide([-value for value in as_drawn], margin=-TRAINED / 2), decide(by_thresholds, margin=TRAINED / 2)
+        )
+    }
+
+
+# --- credit through time --------------------------------------------------------------------------
+
+
+def _recent(digits: Values, digits_null: Values, patterns: Values, patterns_null: Values) -> Decisions:
+    """The share of the step, in per cent, from pairs at most two steps apart; the null has signals at random times."""
+    return {
+        "the input is digits": all_of(decide(digits, margin=50), decide(digits, digits_null)),
+        "the input is patterns in time": all_of(decide(patterns, margin=50), decide(patterns, patterns_null)),
+    }
+
+
+def _late(one_spike: float, among_many: Values) -> Decisions:
+    """What late input gets, as a share of what input in the spike's own step gets."""
+    return {
+        "one spike is looked at": "holds" if one_spike == 0 else "fails",
+        "the network's later spikes are counted": decide_alike(among_many, 0.1),
+    }
+
+
+def _negative(share_lowered: Values) -> Decisions:
+    """The share, in per cent, of signals at a spike that ask for less of it."""
+    return {"after training": decide(share_lowered, margin=1)}
+
+
+def _first_told(earlier: Sequence[int]) -> Decisions:
+    """Years of works that told of the link before the article, of 2019."""
+    return {"": "fails" if any(year < 2019 for year in earlier) else "open"}
+
+
+# --- real spikes ----------------------------------------------------------------------------------
+
+
+def _binary(difference: Values) -> Decisions:
+    return {"a surrogate stands in for the derivative": decide_alike(difference, ALIKE)}
+
+
+def _saves(ordinary_less_spiking: Values) -> Decisions:
+    """Multiplications of the ordinary network's second layer less those that the leaks alone take."""
+    return {"": decide(ordinary_less_spiking)}
+
+
+def _early(share_of_steps: Values) -> Decisions:
+    """The share of the steps after which the answer was as good as the last, but for 0.1 points."""
+    return {"": decide([0.5 - share for share in share_of_steps])}
+
+
+def _bears(difference: Values) -> Decisions:
+    """Points against the ordinary network under the same disturbance."""
+    return {"": decide(difference)}
+
+
+# --- rhythms, feedback, contrastive divergence ----------------------------------------------------
+
+
+def _rhythm(trained: Values, trained_null: Values, fed_back: float, fed_back_null: float) -> Decisions:
+    """Peaks of the synchrony: of the article's network, and of neurons wired to inhibit one another; with nulls."""
+    return {
+        "it is the article's network, trained": decide(trained, trained_null, margin=0.3),
+        "its outputs are fed back, and set by hand to inhibit": "holds" if fed_back > 3 * fed_back_null else "fails",
+    }
+
+
+def _feedback(gain: Values) -> Decisions:
+    return {"two digits are 12 steps apart": decide(gain)}
+
+
+def _cycles_teach(alike_to_exact: Values, over_pixels: Values, over_random: Values) -> Decisions:
+    return {
+        "each synapse knows the phase, and a half outlasts the neurons' memory": all_of(
+            decide(alike_to_exact, margin=FOLLOWS), decide(over_pixels), decide(over_random)
+        )
+    }
+
+
+def _slow_cycles(gain: Values, gain_with_more_time: Values) -> Decisions:
+    return {"for two epochs": decide(gain), "for four epochs": decide(gain_with_more_time)}
+
+
+CLAIMS: dict[str, Claim] = {
+    "alike": Claim("The spiking network reads digits about as well as the ordinary one.", _alike),
+    "ahead": Claim("It even does slightly better.", _ahead),
+    "slower": Claim(
+        "It takes much more time to train.", lambda ratios: {"on one machine": decide(ratios, margin=SLOWER)}
+    ),
+    "first attempt": Claim("It trains at the first attempt, with nothing tuned.", _first_attempt),
+    "varies": Claim("Its performance may vary a lot with tinkering.", _varies),
+    "regulariser": Claim("Spikes act as a regulariser, as dropout does.", _regulariser),
+    "gradual": Claim("Activity spreads through the neurons gradually, like a storm.", _gradual),
+    "reusable": Claim("The network can serve as a layer inside any other one.", _reusable),
+    "ensembles mend": Claim("An ensemble of neurons for each label mends labels that never fire.", _ensembles_mend),
+    "ensembles read": Claim("With an ensemble for each label the network learns better.", _ensembles_read),
+    "more spikes": Claim("An ensemble gives more spikes for each label.", _more_spikes),
+    "shared": Claim("Sharing a gradient over an ensemble when one of its neurons fires avoids dead neurons.", _shared),
+    "third layer": Claim("A third layer is silent unless the thresholds are adjusted with care.", _third_layer),
+    "recent": Claim("Most of the gradient goes to input that came just before the spike.", _recent),
+    "late": Claim("The gradient of late input, just after a spike, is unaffected.", _late),
+    "negative": Claim("The gradient can still be negative although both neurons fired.", _negative),
+    "first told": Claim("It might be the first time that this link is written down.", _first_told),
+    "binary": Claim("Spikes that are all or nothing read digits about as well as the ordinary network.", _binary),
+    "saves": Claim("Spikes save operations.", _saves),
+    "early": Claim("Spikes allow an early answer.", _early),
+    "bears noise": Claim("Spiking networks bear noise.", _bears),
+    "bears loss": Claim("Spiking networks bear lost spikes.", _bears),
+    "rhythm": Claim("Rhythms, like those of the brain, can arise in such a network.", _rhythm),
+    "feedback": Claim("Connections from its outputs back to its inputs would give it a longer memory.", _feedback),
+    "cycles teach": Claim(
+        "The difference between two cycles of a rhythm can serve as a local learning signal, by contrastive"
+        " divergence.",
+        _cycles_teach,
+    ),
+    "slow cycles": Claim("Cycles of cycles, slow ones above fast ones, help.", _slow_cycles),
+}

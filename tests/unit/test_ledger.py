@@ -1,0 +1,154 @@
+"""Each claim of the ledger is handed figures that turn it: one that no figure could turn would be no claim."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from snn_chapters.ledger import CLAIMS, all_of, judged, row
+
+HIGH, LOW, ZERO = [0.9, 1.0, 1.1, 1.0, 0.95], [-1.0, -1.1, -0.9, -1.0, -1.05], [0.01, -0.01, 0.02, -0.02, 0.0]
+WIDE = [-9.0, 9.0, -8.0, 8.0, 1.0]
+
+
+def times(factor: float, values: list[float]) -> list[float]:
+    return [factor * value for value in values]
+
+
+# Of each claim: figures, and the verdict that they must give.
+TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
+    "alike": [
+        ({"same_rate": ZERO, "each_best": HIGH}, "holds"),
+        ({"same_rate": ZERO, "each_best": times(5, LOW)}, "holds if"),
+        ({"same_rate": times(5, HIGH), "each_best": times(5, LOW)}, "fails"),
+        ({"same_rate": WIDE, "each_best": WIDE}, "open"),
+    ],
+    "ahead": [
+        ({"same_rate": HIGH, "each_best": HIGH}, "holds"),
+        ({"same_rate": HIGH, "each_best": ZERO}, "holds if"),
+        ({"same_rate": LOW, "each_best": LOW}, "fails"),
+        ({"same_rate": ZERO, "each_best": LOW}, "open"),
+    ],
+    "slower": [({"ratios": times(9, HIGH)}, "holds"), ({"ratios": HIGH}, "fails"), ({"ratios": WIDE}, "open")],
+    "first attempt": [
+        ({"at_its_rate": times(90, [1, 1, 0.99]), "at_four_times": times(90, [1, 1, 0.99])}, "holds"),
+        ({"at_its_rate": times(90, [1, 1, 0.99]), "at_four_times": times(30, [1, 1, 0.99])}, "holds if"),
+        ({"at_its_rate": times(30, [1, 1, 0.99]), "at_four_times": times(30, [1, 1, 0.99])}, "fails"),
+    ],
+    "varies": [
+        ({"best": times(90, HIGH), "other": times(50, HIGH)}, "holds"),
+        ({"best": times(2, HIGH), "other": HIGH}, "fails"),
+        ({"best": times(9, WIDE), "other": ZERO}, "open"),
+    ],
+    "regulariser": [
+        ({"gap_narrower": {1: HIGH, 2: HIGH}, "more_accurate": {1: HIGH, 2: HIGH}}, "holds"),
+        ({"gap_narrower": {1: HIGH, 2: LOW}, "more_accurate": {1: HIGH, 2: HIGH}}, "holds if"),
+        ({"gap_narrower": {1: HIGH, 2: LOW}, "more_accurate": {1: LOW, 2: HIGH}}, "fails"),
+        ({"gap_narrower": {1: HIGH}, "more_accurate": {1: ZERO}}, "open"),
+    ],
+    "gradual": [({"steps_apart": times(9, HIGH)}, "holds"), ({"steps_apart": ZERO}, "fails")],
+    "reusable": [
+        ({"reaches_below": HIGH, "loss_falls": HIGH}, "holds"),
+        ({"reaches_below": LOW, "loss_falls": HIGH}, "fails"),
+        ({"reaches_below": HIGH, "loss_falls": LOW}, "fails"),
+    ],
+    "ensembles mend": [
+        ({"silent_alone": times(5, HIGH), "silent_together": ZERO}, "holds"),
+        ({"silent_alone": ZERO, "silent_together": HIGH}, "fails"),
+    ],
+    "ensembles read": [({"gain": HIGH}, "holds"), ({"gain": LOW}, "fails"), ({"gain": WIDE}, "open")],
+    "more spikes": [({"together": HIGH, "alone": ZERO}, "holds"), ({"together": ZERO, "alone": HIGH}, "fails")],
+    "shared": [
+        ({"as_it_is": HIGH, "normalised": HIGH}, "holds"),
+        ({"as_it_is": HIGH, "normalised": LOW}, "holds if"),
+        ({"as_it_is": LOW, "normalised": LOW}, "fails"),
+    ],
+    "third layer": [
+        ({"by_thresholds": times(90, HIGH), "as_drawn": times(10, HIGH)}, "holds"),
+        ({"by_thresholds": times(90, HIGH), "as_drawn": times(90, HIGH)}, "fails"),
+        ({"by_thresholds": times(10, HIGH), "as_drawn": times(10, HIGH)}, "fails"),
+    ],
+    "recent": [
+        (
+            {"digits": times(90, HIGH), "digits_null": times(60, HIGH)}
+            | {"patterns": times(90, HIGH), "patterns_null": times(60, HIGH)},
+            "holds",
+        ),
+        # More than a half, and no more than signals at random times give.
+        (
+            {"digits": times(90, HIGH), "digits_null": times(95, HIGH)}
+            | {"patterns": times(90, HIGH), "patterns_null": times(60, HIGH)},
+            "holds if",
+        ),
+        (
+            {"digits": times(20, HIGH), "digits_null": ZERO} | {"patterns": times(20, HIGH), "patterns_null": ZERO},
+            "fails",
+        ),
+    ],
+    "late": [
+        ({"one_spike": 0.0, "among_many": ZERO}, "holds"),
+        ({"one_spike": 0.0, "among_many": HIGH}, "holds if"),
+        ({"one_spike": 0.2, "among_many": HIGH}, "fails"),
+    ],
+    "negative": [({"share_lowered": times(40, HIGH)}, "holds"), ({"share_lowered": ZERO}, "fails")],
+    "first told": [({"earlier": [2005, 2021]}, "fails"), ({"earlier": [2021]}, "open"), ({"earlier": []}, "open")],
+    "binary": [
+        ({"difference": ZERO}, "holds"),
+        ({"difference": times(5, LOW)}, "fails"),
+        ({"difference": WIDE}, "open"),
+    ],
+    "saves": [({"ordinary_less_spiking": HIGH}, "holds"), ({"ordinary_less_spiking": LOW}, "fails")],
+    "early": [({"share_of_steps": times(0.3, HIGH)}, "holds"), ({"share_of_steps": HIGH}, "fails")],
+    "bears noise": [({"difference": HIGH}, "holds"), ({"difference": LOW}, "fails"), ({"difference": ZERO}, "open")],
+    "bears loss": [({"difference": HIGH}, "holds"), ({"difference": LOW}, "fails"), ({"difference": ZERO}, "open")],
+    "rhythm": [
+        ({"trained": times(3, HIGH), "trained_null": HIGH, "fed_back": 30.0, "fed_back_null": 1.5}, "holds"),
+        ({"trained": HIGH, "trained_null": HIGH, "fed_back": 30.0, "fed_back_null": 1.5}, "holds if"),
+        ({"trained": HIGH, "trained_null": HIGH, "fed_back": 2.0, "fed_back_null": 1.5}, "fails"),
+    ],
+    "feedback": [({"gain": HIGH}, "holds"), ({"gain": LOW}, "fails"), ({"gain": WIDE}, "open")],
+    "cycles teach": [
+        ({"alike_to_exact": times(0.95, [1, 1, 0.99]), "over_pixels": HIGH, "over_random": HIGH}, "holds"),
+        ({"alike_to_exact": times(0.2, [1, 1, 0.99]), "over_pixels": HIGH, "over_random": HIGH}, "fails"),
+        ({"alike_to_exact": times(0.95, [1, 1, 0.99]), "over_pixels": LOW, "over_random": HIGH}, "fails"),
+        ({"alike_to_exact": times(0.95, [1, 1, 0.99]), "over_pixels": HIGH, "over_random": LOW}, "fails"),
+    ],
+    "slow cycles": [
+        ({"gain": HIGH, "gain_with_more_time": HIGH}, "holds"),
+        ({"gain": LOW, "gain_with_more_time": HIGH}, "holds if"),
+        ({"gain": LOW, "gain_with_more_time": LOW}, "fails"),
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "figures", "expected"),
+    [(name, figures, expected) for name, cases in TURNS.items() for figures, expected in cases],
+)
+def test_the_verdict_follows_the_figures(name: str, figures: dict[str, Any], expected: str) -> None:
+    assert judged(name, **figures).verdict == expected
+
+
+def test_every_claim_has_been_seen_to_turn() -> None:
+    assert set(TURNS) == set(CLAIMS)
+    for name, cases in TURNS.items():
+        verdicts = {expected for _, expected in cases}
+        assert "fails" in verdicts and len(verdicts) > 1, name
+
+
+def test_a_row_names_the_conditions_under_which_it_holds() -> None:
+    mixed = row("It flies.", {"in air": "holds", "in water": "fails", "in honey": "open", "in wind": "holds"})
+    assert (mixed.verdict, mixed.under) == ("holds if", "in air or in wind")
+    assert row("It flies.", {"in air": "holds"}).under == ""
+    with pytest.raises(ValueError, match="'holds', 'fails' or 'open'"):
+        row("It flies.", {"in air": "true"})
+    with pytest.raises(ValueError, match="no claim is called 'alik'; there are alike"):
+        judged("alik")
+
+
+@pytest.mark.parametrize(
+    ("parts", "whole"), [(["holds", "holds"], "holds"), (["holds", "open"], "open"), (["open", "fails"], "fails")]
+)
+def test_what_needs_several_fails_with_any(parts: list[str], whole: str) -> None:
+    assert all_of(*parts) == whole
