@@ -302,27 +302,30 @@ def abstract(answer: str) -> str:
         )
         for k in (0, 1)
     ]
-    return f"""\
-*Does backpropagation through a spiking network engender spike-timing-dependent plasticity (STDP)?* \
-**{ANSWERS[answer]}**
-
-- **It learns.** The spiking network reads {accuracy["04_parity", "spiking"]} % of the digits rightly, its twin without \
-spikes {accuracy["04_parity", "mlp"]} % at the article's learning rate, and {accuracy["04_tuned", "mlp"]} % at its own best.
-- **One neuron draws half a window.** Backpropagation gives input before a spike a credit that fades with its age, cut or \
-turned at each spike in between, and input after the spike none.
-- **It holds the spikes in place.** Where they may move, a pulse's effect on one neuron is over after about one step, and autograd's lasts as long as the leak does. \
-In an untrained network, autograd's slope for the hidden layer is {too_steep} times that of the mean loss.
-- **In a trained network an error sets the sign.** Without the error, a step agrees with the half of STDP in which the \
-input comes first where times carry the message (cosine {cosine["patterns", "pre first"]}; with the spikes shuffled in \
-time {cosine["patterns", "pre first, shuffled"]}), with Hebb's rule where the number of pulses does \
-({cosine["free", "Hebb"]}), and with neither on digits ({cosine["digits", "pre first"]} and {cosine["digits", "Hebb"]}). \
-The other half, depression of input that comes late, is not there: its cosine has the wrong sign \
-(+{cosine["patterns", "post first"]}, where depression would be below 0).
-- **The article's repairs.** Weight decay weakens late input, and all other input as much. A negative signal after the \
-spike draws depression with the error's sign: late input is weakened in {weakened[0]} % of the pairs with a wanted spike, \
-in {weakened[1]} % of those with an unwanted one.
-
-(± is the 95 % interval over five starts.)"""
+    parts = [
+        "*Does backpropagation through a spiking network engender spike-timing-dependent plasticity (STDP)?*"
+        f" **{ANSWERS[answer]}**\n",
+        f"- **It learns.** The spiking network reads {accuracy['04_parity', 'spiking']} % of the digits rightly, its"
+        f" twin without spikes {accuracy['04_parity', 'mlp']} % at the article's learning rate, and"
+        f" {accuracy['04_tuned', 'mlp']} % at its own best.",
+        "- **One neuron draws half a window.** Backpropagation gives input before a spike a credit that fades with its"
+        " age, cut or turned at each spike in between, and input after the spike none.",
+        "- **It holds the spikes in place.** Where they may move, a pulse's effect on one neuron is over after about"
+        " one step, and autograd's lasts as long as the leak does. In an untrained network, autograd's slope for the"
+        f" hidden layer is {too_steep} times that of the mean loss.",
+        "- **In a trained network an error sets the sign.** Without the error, a step agrees with the half of STDP in"
+        " which the input comes first where times carry the message"
+        f" (cosine {cosine['patterns', 'pre first']}; with the spikes shuffled in time"
+        f" {cosine['patterns', 'pre first, shuffled']}), with Hebb's rule where the number of pulses does"
+        f" ({cosine['free', 'Hebb']}), and with neither on digits ({cosine['digits', 'pre first']} and"
+        f" {cosine['digits', 'Hebb']}). The other half, depression of input that comes late, is not there: its cosine"
+        f" has the wrong sign (+{cosine['patterns', 'post first']}, where depression would be below 0).",
+        "- **The article's repairs.** Weight decay weakens late input, and all other input as much. A negative signal"
+        " after the spike draws depression with the error's sign: late input is weakened in"
+        f" {weakened[0]} % of the pairs with a wanted spike, in {weakened[1]} % of those with an unwanted one.\n",
+        "(± is the 95 % interval over five starts.)",
+    ]
+    return "\n".join(parts)
 
 
 def _rows(record: str, **settings: Any) -> list[dict[str, Any]]:
