@@ -735,6 +735,18 @@ def test_whether_a_step_is_hebbian_can_be_answered_either_way(value: float, only
     assert hebbian(made_up({"Hebb": value}, only=only)).verdict == expected
 
 
+def test_with_equal_rates_there_is_no_step_of_hebbs() -> None:
+    """Each input fires as often in every example: its mean taken off, nothing is left to multiply."""
+    frames, _ = patterns_task(64, CPU, seeded(0), n_inputs=20)(30, seeded(1))
+    inputs = frames.double() - frames.double().mean(dim=(0, 1))
+    fired = (torch.rand(64, 30, 5, generator=seeded(2)) < 0.2).double()
+    assert rule_steps(fired, inputs, 0.9)["rates"].abs().max() < 1e-12
+    free, _ = patterns_task(64, CPU, seeded(0), n_inputs=20, free=True)(30, seeded(1))
+    inputs = free.double() - free.double().mean(dim=(0, 1))
+    assert rule_steps(fired, inputs, 0.9)["rates"].abs().max() > 1e-4
+    assert set(hebbian(made_up({})).figures) == {"free, scale", "digits, discharge"}
+
+
 def test_an_agreement_is_about_one_rule_and_its_null() -> None:
     rows = made_up({})
     assert set(agreement(rows, "Hebb", "Hebb, other inputs", sign=-1).decisions.values()) == {"fails"}
