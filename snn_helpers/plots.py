@@ -1,4 +1,4 @@
-"""The book's figures: one style, and the pictures that return; first used in chapters 01 (neurons), 03 and 05 (windows).
+"""The book's figures: one style, and pictures that return; first used in chapters 01 (neurons), 03 and 05 (windows).
 
 Each function draws into the axes that it is given.
 """
