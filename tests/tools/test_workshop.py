@@ -81,12 +81,13 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         2: [
             ("def two_spikes(delay, gap, reset):\n    return 0.0", "paid by the second"),
             (
-                "def two_spikes(delay, gap, reset):\n"
-                "    return (window_law([delay], [], reset=reset) + window_law([delay + gap], reset=reset)).item()",
+                "def two_spikes(delay, gap, reset):\n    told = decay, threshold, penalty, reset\n"
+                "    return (window_law([delay], [], *told) + window_law([delay + gap], [], *told)).item()",
                 "the second's cross the first",
             ),
             (
-                "def two_spikes(delay, gap, reset):\n    return window_law([delay + gap], [gap], reset=reset).item()",
+                "def two_spikes(delay, gap, reset):\n"
+                "    return window_law([delay + gap], [gap], decay, threshold, penalty, reset).item()",
                 "is each spike's part in the sum",
             ),
         ],
