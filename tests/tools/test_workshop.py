@@ -73,8 +73,24 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         3: [("critical_rate = 20", "steps per second|is no rate"), ("critical_rate = 1e-5", "too low")],
     },
     "06_stdp_from_gradients": {
-        1: [("by_hand = decay**7", "leak alone")],
-        2: [("def two_spikes(delay, gap, reset):\n    return 0.0", "paid by the second")],
+        1: [
+            ("by_hand = decay**7", "leak alone"),
+            ("by_hand = decay**7 * (1 - penalty / threshold)", "two spikes on the way"),
+            ("by_hand = decay**5 * (1 - penalty / threshold) ** 2", "not quite"),
+        ],
+        2: [
+            ("def two_spikes(delay, gap, reset):\n    return 0.0", "paid by the second"),
+            (
+                "def two_spikes(delay, gap, reset):\n    told = decay, threshold, penalty, reset\n"
+                "    return (window_law([delay], [], *told) + window_law([delay + gap], [], *told)).item()",
+                "the second's cross the first",
+            ),
+            (
+                "def two_spikes(delay, gap, reset):\n"
+                "    return window_law([delay + gap], [gap], decay, threshold, penalty, reset).item()",
+                "is each spike's part in the sum",
+            ),
+        ],
         3: [
             ("def passes(charge, reset, detached):\n    return 1.0", "forgets the charge"),
             (
@@ -84,6 +100,13 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
             (
                 "def passes(charge, reset, detached):\n    return 1.0 if reset == 'subtract' or charge < 1 else 0.0",
                 "what does the gate take",
+            ),
+            (
+                "def passes(charge, reset, detached):\n"
+                "    kept = 1.0 if reset == 'subtract' or charge < 1 else 0.0\n"
+                "    taken = 1 if reset == 'subtract' else charge\n"
+                "    return kept if detached else kept - taken / (1 + (math.pi * charge) ** 2)",
+                "is the surrogate taken at charge - 1",
             ),
         ],
     },
