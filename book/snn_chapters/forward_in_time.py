@@ -287,7 +287,7 @@ def in_pairs(trials: Sequence[dict[str, Any]]) -> dict[tuple[str, int], Pairs]:
 
 
 def points_apart(pairs: Pairs) -> list[float]:
-    """By how many points of test accuracy each second trial is above the first; from chapter 10."""
+    """By how many points of test accuracy each second trial is above the first; used in chapter 10."""
     return [100 * (other["test_accuracy"] - one["test_accuracy"]) for one, other in pairs]
 
 
