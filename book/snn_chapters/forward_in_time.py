@@ -1,11 +1,11 @@
-"""The gradient of a spiking network with no graph through time; derived in chapter 10."""
+"""Autograd's derivative of a spiking network, with no graph through time; derived in chapter 10."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 import torch
@@ -22,6 +22,9 @@ from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, Row, whole_mnist
 from snn_helpers.long.seeds import seeded
 from snn_helpers.plasticity import reset_slope
+from snn_helpers.statistics import decide_alike, mean_and_interval
+
+Pairs = Sequence[tuple[dict[str, Any], dict[str, Any]]]  # of trials: through time and forward in time, one a seed
 
 
 class OnlineNet(SpikingNet):
@@ -263,6 +266,50 @@ def online_trial(
         "seconds": round(history.seconds, 2),
         "step_cost": significant(cost, 4),
     }
+
+
+# --- What the trials say ---------------------------------------------------------------------------
+
+
+def in_pairs(trials: Sequence[dict[str, Any]]) -> dict[tuple[str, int], Pairs]:
+    """The recorded trials by machine ("CPU", "GPU") and number of steps: a pair for each seed; from chapter 10.
+
+    A pair is a trial by backpropagation through time and its like forward in time; a seed that lacks one is left out.
+    """
+    found: dict[tuple[str, int], dict[int, dict[str, dict[str, Any]]]] = {}
+    for row in trials:
+        given = row["settings"]
+        where = "GPU" if given.get("device") == "cuda" else "CPU"
+        seeds = found.setdefault((where, given["n_steps"]), {})
+        seeds.setdefault(given["seed"], {})[given["method"]] = row
+    complete = {group: [by for by in seeds.values() if len(by) == 2] for group, seeds in found.items()}
+    return {group: [(by["bptt"], by["online"]) for by in rows] for group, rows in sorted(complete.items()) if rows}
+
+
+def points_apart(pairs: Pairs) -> list[float]:
+    """By how many points of test accuracy each second trial is above the first; used in chapter 10."""
+    return [100 * (other["test_accuracy"] - one["test_accuracy"]) for one, other in pairs]
+
+
+def agreement(pairs: Pairs, margin: float) -> str:
+    """What the differences of two seeds or more say of equal accuracy, in words, as Markdown; from chapter 10.
+
+    Where the interval lies within `margin` points, and yet on one side of 0, that is said too.
+    """
+    apart = points_apart(pairs)
+    middle, half = mean_and_interval(apart)
+    words = {"holds": "the two **agree**", "fails": "the two **differ**", "open": "that is **open**"}
+    told = words[decide_alike(apart, margin)] + f" ({middle:+.2f} ± {half:.2f} points)"
+    if abs(middle) <= half:
+        return told
+    side, count = ("lower", sum(gap < 0 for gap in apart)) if middle < 0 else ("higher", sum(gap > 0 for gap in apart))
+    return told + f", though the interval leaves 0 out: the forward way is {side} with {count} of {len(apart)} seeds"
+
+
+def losses_apart(pairs: Pairs, batch: int) -> float:
+    """How far the losses of a batch are apart between the two ways, on average over seeds; from chapter 10."""
+    losses = [(float(one["batch_loss"][batch]), float(other["batch_loss"][batch])) for one, other in pairs]
+    return mean(abs(one - other) for one, other in losses)
 
 
 # --- The records ----------------------------------------------------------------------------------

@@ -174,6 +174,12 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         ],
         3: [
             ("local_step = torch.ones(784, 100)", r"\[100, 784\]"),
+            ("local_step = torch.zeros(100, 784)", "0 everywhere"),
+            (
+                "local_step = -torch.einsum(\n"
+                "    'tbj,tbi->ji', factors[0].signals, spike_trace(factors[0].inputs, decay)\n)",
+                "error that of the step after",
+            ),
             (
                 "local_step = three_factors(factors[0].inputs, factors[0].signals, factors[0].slopes, decay)",
                 "sign is turned round",

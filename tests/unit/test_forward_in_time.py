@@ -283,6 +283,58 @@ def test_the_recorded_trials_differ_in_nothing_but_the_method() -> None:
         assert on_gpu == [0, 1, 2, 3, 4]
 
 
+# --- What the trials say --------------------------------------------------------------------------
+
+
+def a_trial(method: str, seed: int, accuracy: float, **settings: Any) -> dict[str, Any]:
+    given = {"method": method, "seed": seed, "n_steps": 32} | settings
+    return {"settings": given, "test_accuracy": accuracy, "batch_loss": [2.0, accuracy]}
+
+
+def pairs_apart(*points: float) -> forward_in_time.Pairs:
+    return [(a_trial("bptt", s, 0.9), a_trial("online", s, 0.9 + gap / 100)) for s, gap in enumerate(points)]
+
+
+@pytest.mark.parametrize(
+    ("points", "words", "side"),
+    [
+        ((0.1, -0.1, 0.05, -0.05, 0.0), "agree", None),
+        ((-0.2, -0.1, -0.2, -0.1, -0.2), "agree", "lower with 5 of 5 seeds"),
+        ((2.0, 2.1, 1.9, 2.0, 2.2), "differ", "higher with 5 of 5 seeds"),
+        ((-1.0, -1.1, -0.9, -1.2, -0.8), "differ", "lower with 5 of 5 seeds"),
+        ((1.0, -1.0, 2.0, -2.0, 0.1), "open", None),
+        ((1.0, 0.2, 0.3, 0.6, -0.1), "open", None),
+    ],
+)
+def test_the_words_turn_with_the_accuracies(points: tuple[float, ...], words: str, side: str | None) -> None:
+    told = forward_in_time.agreement(pairs_apart(*points), margin=0.5)
+    assert f"**{words}**" in told and told.count("**") == 2
+    assert (side in told) if side else ("leaves 0 out" not in told)
+
+
+def test_trials_are_paired_by_machine_steps_and_seed() -> None:
+    trials = [
+        a_trial(method, seed, 0.1 * seed + 0.01 * steps, n_steps=steps, **where)
+        for seed in (1, 2)
+        for steps in (32, 4)
+        for where in ({}, {"device": "cuda"})
+        for method in ("online", "bptt")
+    ]
+    alone = a_trial("online", 3, 0.5)
+    found = forward_in_time.in_pairs([alone, *trials, a_trial("bptt", 0, 0.5, n_steps=8)])
+    assert list(found) == [("CPU", 4), ("CPU", 32), ("GPU", 4), ("GPU", 32)]
+    for pairs in found.values():
+        for one, other in pairs:
+            assert one["settings"] == other["settings"] | {"method": "bptt"} and other["settings"]["method"] == "online"
+        assert [one["settings"]["seed"] for one, _ in pairs] == [1, 2]
+
+
+def test_losses_apart_is_a_mean_of_distances() -> None:
+    pairs = pairs_apart(3.0, -1.0)
+    assert forward_in_time.losses_apart(pairs, 0) == 0.0
+    assert forward_in_time.losses_apart(pairs, -1) == pytest.approx(0.02)
+
+
 class Asks(SpikingNet):
     """Notes a number that it draws from what it is shown."""
 
