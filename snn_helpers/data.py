@@ -22,7 +22,7 @@ SOURCES = ("auto", "local", "download", "subset")
 
 
 class _Memory(NamedTuple):
-    """What a process keeps from call to call: a few lines of text for each folder that it was asked for."""
+    """What a process keeps from call to call, for each folder that it was asked for."""
 
     said: set[str]  # each line is printed once
     failed: dict[Path, str]  # why a download into a folder failed: `"auto"` does not wait for it twice

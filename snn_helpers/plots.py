@@ -1,7 +1,6 @@
-"""The book's figures: one style, and the pictures that return from chapter to chapter.
+"""The book's figures: one style, and pictures that return; first used in chapters 01 (neurons), 03 and 05 (windows).
 
-Each function draws into the axes that it is given. First used in chapters 01 (neurons), 03 (layers, rasters) and 05
-(windows).
+Each function draws into the axes that it is given.
 """
 
 from __future__ import annotations

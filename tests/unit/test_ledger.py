@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from snn_chapters.ledger import CLAIMS, all_of, judged, row
+from snn_chapters.credit import question
+from snn_chapters.ledger import ANSWERS, CLAIMS, abstract, all_of, judged, row
+
+from snn_helpers.records import load_results
+from snn_helpers.statistics import decide, decide_alike
 
 HIGH, LOW, ZERO = [0.9, 1.0, 1.1, 1.0, 0.95], [-1.0, -1.1, -0.9, -1.0, -1.05], [0.01, -0.01, 0.02, -0.02, 0.0]
 WIDE = [-9.0, 9.0, -8.0, 8.0, 1.0]
@@ -150,3 +155,49 @@ def test_a_row_names_the_conditions_under_which_it_holds() -> None:
 )
 def test_what_needs_several_fails_with_any(parts: list[str], whole: str) -> None:
     assert all_of(*parts) == whole
+
+
+# --- the answer in short ---------------------------------------------------------------------------
+
+
+def recorded(record: str, **settings: Any) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = load_results(record)["trials"]
+    return [row for row in rows if all(row["settings"].get(key) == value for key, value in settings.items())]
+
+
+def hidden_cosines(task: str, rule: str) -> list[float]:
+    rows = recorded("08_plasticity", task=task, reset="scale")
+    return [row["probes"][-1]["cosines"][0]["centred"][rule] for row in rows]
+
+
+def test_the_records_carry_what_the_answer_says_in_words() -> None:
+    """Its figures follow the records by themselves; these are its words."""
+    answer = question(load_results("08_plasticity")["trials"])
+    assert answer.verdict == "fails"  # "half of it": the causal half, and in the tasks that are told apart by time
+    assert answer.causal.decisions["patterns, scale"] == "holds" and answer.causal.decisions["digits, scale"] == "fails"
+    shuffled = hidden_cosines("patterns", "pre first, shuffled")
+    assert decide(hidden_cosines("patterns", "pre first"), shuffled, margin=0.1) == "holds"
+    assert decide(hidden_cosines("patterns", "post first")) == "holds"  # the wrong sign
+    assert decide(hidden_cosines("free", "Hebb"), hidden_cosines("free", "Hebb, other inputs"), margin=0.1) == "holds"
+    for rule in ("Hebb", "pre first"):
+        assert decide_alike(hidden_cosines("digits", rule), 0.1) == "holds"
+    slopes = [
+        row["before"]["slopes"][0]
+        for row in recorded("07_perturbation", part="slope", task="digits", reset="scale")
+        if "penalty" not in row["settings"]
+    ]
+    assert len(slopes) >= 5
+    assert decide([slope["says"][0] / slope["does"]["0.05"][0] for slope in slopes], 1.0) == "holds"
+    for kind, decided in ((0, "holds"), (1, "fails")):
+        late = [row["after"]["window"]["late_weakened"][kind] for row in recorded("09_after_spike", variant="provoked")]
+        assert decide(late, 0.5) == decided
+
+
+def test_the_readme_gives_the_same_answer() -> None:
+    answer = abstract(question(load_results("08_plasticity")["trials"]).verdict)
+    assert answer in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("verdict", ["holds", "holds if", "fails", "open"])
+def test_the_answer_turns_with_the_verdict(verdict: str) -> None:
+    assert abstract(verdict).splitlines()[0].endswith(f"**{ANSWERS[verdict]}**")
