@@ -733,6 +733,9 @@ def question(trials: Sequence[Mapping[str, Any]], margin: float = MARGIN) -> Que
     where both are. Where the same test does not find STDP in a step made of it, the test is blind: that condition is
     "open", and has no part in the verdict but that this cannot be "holds" for all.
 
+    The margin was stated before the record was made. The measure, what the times add, was chosen on a trial run with
+    seed 0, which is one of the record's: the chapter shows the plain cosines, and the answer without that seed, too.
+
     `trials`: rows of the record `08_plasticity`, five seeds or more a condition.
     """
 
@@ -758,8 +761,10 @@ def question(trials: Sequence[Mapping[str, Any]], margin: float = MARGIN) -> Que
 def hebbian(trials: Sequence[Mapping[str, Any]], margin: float = MARGIN) -> Agreement:
     """Does a gradient step agree with Hebb's rule, with no error? Derived in chapter 08.
 
-    Rates of neuron and input, multiplied, against the same with another example's inputs. The task "patterns" is left
-    out: its rates are equal by construction, so Hebb's step is zero there, and what was recorded of it is rounding.
+    Rates of neuron and input, multiplied, against the same with another example's inputs. As that example has another
+    label, this null may lie below zero, which is the mean over all ways to swap the centred inputs. The task
+    "patterns" is left out: its rates are equal by construction, so Hebb's step is zero there, and what was recorded of
+    it is rounding.
     """
     rates_differ = [trial for trial in trials if trial["settings"]["task"] != "patterns"]
     return agreement(rates_differ, "Hebb", "Hebb, other inputs", 1, margin)

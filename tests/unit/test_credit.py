@@ -747,6 +747,19 @@ def test_with_equal_rates_there_is_no_step_of_hebbs() -> None:
     assert set(hebbian(made_up({})).figures) == {"free, scale", "digits, discharge"}
 
 
+def test_swapped_inputs_leave_no_step_of_hebbs_in_the_mean() -> None:
+    """What a null of swapped inputs must be held against: centred, they add up to nothing over all swaps."""
+    free, labels = patterns_task(64, CPU, seeded(0), n_inputs=20, free=True)(30, seeded(1))
+    inputs = free.double() - free.double().mean(dim=(0, 1))
+    fired = (torch.rand(64, 30, 5, generator=seeded(2)) < 0.2).double()
+    steps = [rule_steps(fired, inputs.roll(shift, dims=1), 0.9)["rates"] for shift in range(30)]
+    assert torch.stack(steps).mean(dim=0).abs().max() < 1e-12 < torch.stack(steps).abs().max()
+    # The number of pulses is the pattern's: a partner with the same label has the same rates.
+    for label in labels.unique():
+        rates = free[:, labels == label].double().mean(dim=0)
+        torch.testing.assert_close(rates, rates[:1].expand_as(rates))
+
+
 def test_an_agreement_is_about_one_rule_and_its_null() -> None:
     rows = made_up({})
     assert set(agreement(rows, "Hebb", "Hebb, other inputs", sign=-1).decisions.values()) == {"fails"}
