@@ -156,9 +156,23 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         ],
     },
     "09_closing_the_window": {
-        1: [("by_hand = 0.027", "the sign is not|one factor"), ("by_hand = -0.2 * -0.5 * -0.3", "leaks, too")],
-        2: [("short_strength = (1 - after_decay) / height", "never ends"), ("short_strength = 9.0", "too large")],
+        1: [
+            ("by_hand = 0.027", "the sign is not|one factor"),
+            ("by_hand = -0.2 * -0.5 * -0.3", "leaks, too"),
+            ("by_hand = -0.2 * 0.9 * -0.3", "lies on the path"),
+        ],
+        2: [
+            ("short_strength = (1 - after_decay) / height", "never ends"),
+            ("short_strength = 9.0", "too large"),
+            ("short_strength = 0.1", "too small"),
+        ],
         3: [
+            (
+                "def late_price(outputs, currents):\n"
+                "    taken = outputs - after_spike(outputs, currents, after_decay, strength=1.0)\n"
+                "    return taken.sum(dim=(0, 2)).mean()",
+                "spikes feel its gradient",
+            ),
             ("def late_price(outputs, currents):\n    return outputs * currents", "a loss is one number"),
             ("def late_price(outputs, currents):\n    return (outputs * currents).sum()", "the price should be"),
         ],
