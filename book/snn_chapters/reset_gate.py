@@ -2,7 +2,8 @@
 
 A reset is `v' = v - gate(v) * taken(v)`, with a gate of 0 below the threshold and of 1 above it. Autograd takes the
 gate for a constant. Here it has a derivative: a box or a triangle of area 1 around the threshold, zero outside a width.
-It is to the reset what a surrogate derivative is to a binary spike.
+It is to the reset what a surrogate derivative is to a binary spike. Yang (2020), arXiv 2011.09964, put the reset's term
+back so in networks of binary spikes.
 """
 
 from __future__ import annotations
