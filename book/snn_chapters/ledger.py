@@ -309,17 +309,20 @@ def abstract(answer: str) -> str:
         f" twin without spikes {accuracy['04_parity', 'mlp']} % at the article's learning rate, and"
         f" {accuracy['04_tuned', 'mlp']} % at its own best.",
         "- **One neuron draws half a window.** Backpropagation gives input before a spike a credit that fades with its"
-        " age, cut or turned at each spike in between, and input after the spike none.",
-        "- **It holds the spikes in place.** Where they may move, a pulse's effect on one neuron is over after about"
-        " one step, and autograd's lasts as long as the leak does. In an untrained network, autograd's slope for the"
-        f" hidden layer is {too_steep} times that of the mean loss.",
+        " age, cut or turned at each spike in between, and input after the spike none. (The fading was told before, by"
+        " Eshraghian and others.)",
+        "- **It holds the spikes in place.** Where they may move, the effect of a pulse on a neuron can be over after"
+        " one step, and autograd's lasts as long as the leak does. In an untrained network that reads digits,"
+        f" autograd's slope for the hidden layer is {too_steep} times that of the mean loss. The networks learn by it"
+        " all the same.",
         "- **In a trained network an error sets the sign.** Without the error, a step agrees with the half of STDP in"
         " which the input comes first where times carry the message"
         f" (cosine {cosine['patterns', 'pre first']}; with the spikes shuffled in time"
         f" {cosine['patterns', 'pre first, shuffled']}), with Hebb's rule where the number of pulses does"
         f" ({cosine['free', 'Hebb']}), and with neither on digits ({cosine['digits', 'pre first']} and"
         f" {cosine['digits', 'Hebb']}). The other half, depression of input that comes late, is not there: its cosine"
-        f" has the wrong sign (+{cosine['patterns', 'post first']}, where depression would be below 0).",
+        f" has the wrong sign (+{cosine['patterns', 'post first']}, where depression would be below 0). The answer asks"
+        " for each half by itself.",
         "- **The article's repairs.** Weight decay weakens late input, and all other input as much. A negative signal"
         " after the spike draws depression with the error's sign: late input is weakened in"
         f" {weakened[0]} % of the pairs with a wanted spike, in {weakened[1]} % of those with an unwanted one.\n",
