@@ -25,6 +25,7 @@ from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
+from snn_helpers.long.tasks import falling_rate
 from snn_helpers.neurons import Neuron
 from snn_helpers.plasticity import (
     Credit,
@@ -521,15 +522,9 @@ def pseudo_window(
     """
     delays, _ = delays_and_spikes(delays)
     neuron = Neuron(decay, threshold, penalty, reset)
-    _, held, pulses = _clamped(delays, n_after, 2 * threshold)
+    held, pulses = _clamped(delays, n_after, 2 * threshold)
     weights = torch.full((len(delays),), 0.1, dtype=torch.float64, device="cpu", requires_grad=True)
-    state, outputs, charges = torch.zeros(len(delays), dtype=torch.float64, device="cpu"), [], []
-    for voltage, current in zip(held, weights * pulses):
-        clamp = voltage - decay * state.detach() - current.detach()
-        charges.append(clamp + current + decay * state)
-        output, state = neuron.step(clamp + current, state)
-        outputs.append(output)
-    signals = with_pseudo_derivative(torch.stack(outputs), torch.stack(charges), slope, n_refractory)
+    signals = with_pseudo_derivative(*_through_clamp(neuron, held, weights * pulses), slope, n_refractory)
     (credit,) = torch.autograd.grad(signals.sum(), weights)
     return credit
 
@@ -561,8 +556,8 @@ def pseudo_law(
     )
 
 
-def _clamped(delays: Sequence[int], n_after: int, at_spike: float) -> tuple[int, Tensor, Tensor]:
-    """The step of the spike, the voltages of the clamp `[T]`, and a pulse for each delay `[T, len(delays)]`."""
+def _clamped(delays: Sequence[int], n_after: int, at_spike: float) -> tuple[Tensor, Tensor]:
+    """The voltages of the clamp `[T]`, and a pulse for each delay `[T, len(delays)]`."""
     if min(delays) < -n_after:
         raise ValueError(f"delays reach {min(delays)}, beyond the last step, {n_after} after the spike: raise n_after")
     t_post = max(0, *delays)
@@ -571,7 +566,18 @@ def _clamped(delays: Sequence[int], n_after: int, at_spike: float) -> tuple[int,
     pulses = torch.zeros(len(held), len(delays), dtype=torch.float64, device="cpu")
     for column, delay in enumerate(delays):
         pulses[t_post - delay, column] = 1
-    return t_post, held, pulses
+    return held, pulses
+
+
+def _through_clamp(neuron: Neuron, held: Tensor, currents: Tensor) -> tuple[Tensor, Tensor]:
+    """The outputs and the charges `[T, n]` of neurons whose charge a clamp holds, whatever the currents bring."""
+    state, outputs, charges = torch.zeros_like(currents[0]), [], []
+    for voltage, current in zip(held, currents):
+        clamp = voltage - neuron.decay * state.detach() - current.detach()
+        charges.append(clamp + current + neuron.decay * state)
+        output, state = neuron.step(clamp + current, state)
+        outputs.append(output)
+    return torch.stack(outputs), torch.stack(charges)
 
 
 # --- The window of an after-spike -----------------------------------------------------------------
@@ -617,15 +623,10 @@ def after_spike_window(
     neuron = Neuron(decay, threshold, penalty, reset)
     if not amplitude > 0:
         raise ValueError(f"amplitude must be above 0, the height of a spike, not {amplitude}")
-    _, held, pulses = _clamped(delays, n_after, threshold + amplitude)
+    held, pulses = _clamped(delays, n_after, threshold + amplitude)
     weights = torch.full((len(delays),), 0.1, dtype=torch.float64, device="cpu", requires_grad=True)
     currents = late_current + weights * pulses
-    state, outputs = torch.zeros(len(delays), dtype=torch.float64, device="cpu"), []
-    for voltage, current in zip(held, currents):
-        clamp = voltage - decay * state.detach() - current.detach()
-        output, state = neuron.step(clamp + current, state)
-        outputs.append(output)
-    signals = after_spike(torch.stack(outputs), currents, after_decay, strength, detach)
+    signals = after_spike(_through_clamp(neuron, held, currents)[0], currents, after_decay, strength, detach)
     (gradient,) = torch.autograd.grad(signals.sum(), weights)
     return gradient
 
@@ -1104,7 +1105,7 @@ def timing_trial(
     optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.5, weight_decay=weight_decay)
     net.train()
     for update in range(n_updates):
-        optimizer.param_groups[0]["lr"] = learning_rate * (1.0, 0.5, 0.1)[3 * update // n_updates]
+        optimizer.param_groups[0]["lr"] = falling_rate(learning_rate, update, n_updates)
         shown_frames, shown_labels = (part.to(device) for part in draw(batch_size, generator))
         optimizer.zero_grad()
         F.cross_entropy(net.read_out(net.run(shown_frames)), shown_labels).backward()

@@ -23,7 +23,7 @@ from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import seeded
-from snn_helpers.long.tasks import digits_task, patterns_task
+from snn_helpers.long.tasks import digits_task, falling_rate, patterns_task
 from snn_helpers.neurons import Neuron
 from snn_helpers.plasticity import Credit, input_credit, pair_weights, reset_slope, spike_trace, trace_credit
 from snn_helpers.statistics import decide, mean_and_interval, verdict
@@ -149,8 +149,7 @@ def plasticity_trial(
                 row["windows"] = [{name: each[name] for name in BEFORE} for each in row.get("windows", [])]
             probes.append({"update": update, **row})
         if update < probe_at[-1]:
-            third = min(2, 3 * update // probe_at[-1])
-            optimizer.param_groups[0]["lr"] = learning_rate * (1.0, 0.5, 0.1)[third]
+            optimizer.param_groups[0]["lr"] = falling_rate(learning_rate, update, probe_at[-1])
             batch_frames, batch_labels = draw(batch_size, generator)
             optimizer.zero_grad()
             F.nll_loss(answer(net, batch_frames), batch_labels).backward()
@@ -183,8 +182,7 @@ def static_trial(
         if update in (0, n_updates):
             probes.append({"update": update, **_probe_static(net, images, labels, generator)})
         if update < n_updates:
-            third = min(2, 3 * update // n_updates)
-            optimizer.param_groups[0]["lr"] = learning_rate * (1.0, 0.5, 0.1)[third]
+            optimizer.param_groups[0]["lr"] = falling_rate(learning_rate, update, n_updates)
             batch, batch_labels = draw(batch_size, generator)
             optimizer.zero_grad()
             F.nll_loss(net(batch[0]), batch_labels).backward()

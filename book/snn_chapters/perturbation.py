@@ -27,7 +27,7 @@ from snn_helpers.long.plain import significant
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.long.recording import Record, whole_mnist
 from snn_helpers.long.seeds import seeded
-from snn_helpers.long.tasks import Task, digits_task, patterns_task
+from snn_helpers.long.tasks import Task, digits_task, falling_rate, patterns_task
 from snn_helpers.neurons import Neuron
 
 READS = ("output", "state")
@@ -523,6 +523,31 @@ def draw_task(
     return digits_task(pooled, n_steps, device), n_steps, (16, 10, 3)
 
 
+def _draw_network(
+    task: str, seed: int, train: TensorDataset | None, device: str | torch.device, small: bool, **neuron: Any
+) -> tuple[SpikingNet, Task, torch.Generator]:
+    """A network as it is drawn, its task, and the generator that both came from."""
+    device, generator = pick_device(device), seeded(seed)
+    draw, n_steps, sizes = draw_task(task, generator, device, train, small=small)
+    return SpikingNet(n_steps, sizes=sizes, generator=generator, **neuron).to(device), draw, generator
+
+
+def _around_training(
+    net: SpikingNet,
+    draw: Task,
+    generator: torch.Generator,
+    measure: Callable[[SpikingNet, Task, torch.Generator], dict[str, Any]],
+    learning_rate: float,
+    n_updates: int,
+) -> dict[str, Any]:
+    """Train the network; what `measure` finds, and its `score`, `before` and `after`."""
+    found = {"before": {**score(net, draw, generator), **measure(net, draw, generator)}}
+    train_net(net, draw, generator, learning_rate, n_updates)
+    found["after"] = {**score(net, draw, generator), **measure(net, draw, generator)}
+    rounded: dict[str, Any] = significant(found, 4)
+    return rounded
+
+
 def slope_trial(
     task: str,
     seed: int,
@@ -543,20 +568,15 @@ def slope_trial(
     Returns, for `before` and `after`, `loss` and `accuracy` on fresh frames, each layer's `slopes`, and the `lines` of
     100 examples.
     """
-    device, generator = pick_device(device), seeded(seed)
-    draw, n_steps, sizes = draw_task(task, generator, device, train)
-    net = SpikingNet(n_steps, sizes=sizes, reset=reset, penalty=penalty, generator=generator).to(device)
-    found = {}
-    for when in ("before", "after"):
-        if when == "after":
-            train_net(net, draw, generator, learning_rate, n_updates)
-        found[when] = {
-            **score(net, draw, generator),
+
+    def measure(net: SpikingNet, draw: Task, generator: torch.Generator) -> dict[str, Any]:
+        return {
             "slopes": [slopes(net, draw, place, generator, n_examples=n_examples) for place in range(2)],
             "lines": lines(net, *draw(100, generator)),
         }
-    rounded: dict[str, Any] = significant(found, 4)
-    return rounded
+
+    drawn = _draw_network(task, seed, train, device, small=False, reset=reset, penalty=penalty)
+    return _around_training(*drawn, measure, learning_rate, n_updates)
 
 
 def gradient_trial(
@@ -575,19 +595,12 @@ def gradient_trial(
 
     Returns, for `before` and `after`, `loss`, `accuracy` and each layer's `gradients`.
     """
-    device, generator = pick_device(device), seeded(seed)
-    draw, n_steps, sizes = draw_task(task, generator, device, train, small=True)
-    net = SpikingNet(n_steps, sizes=sizes, reset=reset, penalty=penalty, generator=generator).to(device)
-    found = {}
-    for when in ("before", "after"):
-        if when == "after":
-            train_net(net, draw, generator, learning_rate, n_updates)
-        found[when] = {
-            **score(net, draw, generator),
-            "gradients": [gradients(net, draw, place, generator, n_examples=n_examples) for place in range(2)],
-        }
-    rounded: dict[str, Any] = significant(found, 4)
-    return rounded
+
+    def measure(net: SpikingNet, draw: Task, generator: torch.Generator) -> dict[str, Any]:
+        return {"gradients": [gradients(net, draw, place, generator, n_examples=n_examples) for place in range(2)]}
+
+    drawn = _draw_network(task, seed, train, device, small=True, reset=reset, penalty=penalty)
+    return _around_training(*drawn, measure, learning_rate, n_updates)
 
 
 def training_trial(
@@ -606,12 +619,10 @@ def training_trial(
 
     Returns `trained`, a row for each rule and rate: `loss` (None if it is no number) and `accuracy` on fresh frames.
     """
-    device, trained = pick_device(device), []
+    trained = []
     for rule in rules:
         for rate in rates:
-            generator = seeded(seed)
-            draw, n_steps, sizes = draw_task(task, generator, device, train, small)
-            net = SpikingNet(n_steps, sizes=sizes, reset=reset, generator=generator).to(device)
+            net, draw, generator = _draw_network(task, seed, train, device, small, reset=reset)
             train_net(net, draw, generator, rate, n_updates, rule)
             trained.append({"rule": rule, "rate": rate, **score(net, draw, generator)})
     rounded: list[dict[str, Any]] = significant(trained, 4)
@@ -640,7 +651,7 @@ def train_net(
     layers = plain_layers(net, "train_net")
     optimizer = torch.optim.SGD(net.parameters(), lr=learning_rate, momentum=0.5)
     for update in range(n_updates):
-        optimizer.param_groups[0]["lr"] = learning_rate * (1.0, 0.5, 0.1)[min(2, 3 * update // n_updates)]
+        optimizer.param_groups[0]["lr"] = falling_rate(learning_rate, update, n_updates)
         frames, labels = task(batch_size, generator)
         optimizer.zero_grad()
         F.cross_entropy(net.read_out(net.run(frames)), labels).backward()

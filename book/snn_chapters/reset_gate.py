@@ -26,6 +26,7 @@ from snn_helpers.long.examples import stored
 from snn_helpers.long.plain import limit, significant
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
+from snn_helpers.long.tasks import falling_rate
 from snn_helpers.neurons import Neuron
 from snn_helpers.records import load_results
 
@@ -357,7 +358,7 @@ def train_gate_net(
     optimizer = torch.optim.SGD(net.parameters(), lr=rate, momentum=0.5)
     for _ in range(epochs):
         for chosen in torch.randperm(len(labels), generator=generator, device="cpu").split(batch_size):
-            optimizer.param_groups[0]["lr"] = rate * (1.0, 0.5, 0.1)[min(2, 3 * len(lengths) // n_updates)]
+            optimizer.param_groups[0]["lr"] = falling_rate(rate, len(lengths), n_updates)
             optimizer.zero_grad()
             chosen = chosen.to(device)
             F.nll_loss(net(images[chosen], generator), labels[chosen]).backward()
