@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from snn_chapters import reset_gate
+from snn_chapters.perturbation import NoisyNeuron, density_window
 from snn_chapters.reset_gate import (
     RATES,
     RECORDS,
@@ -149,6 +150,16 @@ def outputs_of(currents: Tensor, reset: str) -> Tensor:
         after = {"scale": -0.5 * charge, "discharge": torch.full_like(charge, -0.5)}[reset]
         state = torch.where(above, after, charge)
     return output
+
+
+@pytest.mark.parametrize("reset", RESETS)
+@pytest.mark.parametrize("mean", [0.1, 0.25, 0.6])
+def test_two_integrations_of_the_density_agree(reset: str, mean: float) -> None:
+    """Forwards by Gauss and Legendre, as here, and backwards over cells, with no code in common."""
+    cells = density_window(NoisyNeuron(mean=mean, warm_up=10, reset=reset), 5)
+    for delay, wanted in enumerate(cells.tolist()):
+        found = noisy_window([delay], mean=mean, n_steps=11 + delay, reset=reset).true.item()
+        assert found == pytest.approx(wanted, abs=2e-4)
 
 
 @pytest.mark.parametrize("reset", ["scale", "discharge"])
