@@ -27,7 +27,7 @@ def mean_and_interval(values: Sequence[float] | Tensor) -> tuple[float, float]:
 
 
 def decide(values: Sequence[float], null: Sequence[float] | float = 0.0, margin: float = 0.0) -> str:
-    """Does a figure exceed its null by more than a margin stated beforehand? From chapter 08.
+    """Does a figure exceed its null by more than a margin? From chapter 08.
 
     A number for each seed, in the same order; `null` may be one for all. "holds" if the interval of the differences
     lies wholly above `margin`, "fails" if wholly below, else "open".

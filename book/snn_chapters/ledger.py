@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from snn_helpers.records import load_results
 from snn_helpers.statistics import decide, decide_alike, mean_and_interval, verdict
 
-# Stated before the figures were looked at: how much counts.
+# How much counts. Most records were there before these were set, so they are round numbers.
 ALIKE = 2.0  # points of accuracy: two networks that differ by less are alike
 TRAINED = 85.0  # per cent: less is no success on these digits
 MUCH = 5.0  # points: what "varies a lot" must at least be
@@ -55,11 +55,14 @@ def all_of(*decisions: str) -> str:
     return "fails" if "fails" in decisions else "open" if "open" in decisions else "holds"
 
 
-def row(claim: str, decisions: Mapping[str, str]) -> Row:
-    """A claim's line, from its decisions. Raises `ValueError` for decisions that are none."""
-    decided = verdict(decisions)
-    holding = [condition for condition, decision in decisions.items() if decision == "holds"]
-    return Row(claim, decided, " or ".join(holding) if decided == "holds if" else "")
+def row(claim: str, decisions: Mapping[str, str], words: Mapping[str, str] | None = None) -> Row:
+    """A claim's line, from its decisions. Raises `ValueError` for decisions that are none.
+
+    `words` say what some conditions are, where their names do not; two with the same words are told once.
+    """
+    decided, told = verdict(decisions), words or {}
+    holding = [told.get(condition, condition) for condition, decision in decisions.items() if decision == "holds"]
+    return Row(claim, decided, " or ".join(dict.fromkeys(holding)) if decided == "holds if" else "")
 
 
 def judged(name: str, **figures: object) -> Row:
@@ -177,7 +180,7 @@ def _first_told(earlier: Sequence[int]) -> Decisions:
 
 
 def _binary(difference: Values) -> Decisions:
-    return {"a surrogate stands in for the derivative": decide_alike(difference, ALIKE)}
+    return {"a surrogate takes the place of the derivative": decide_alike(difference, ALIKE)}
 
 
 def _saves(ordinary_less_spiking: Values) -> Decisions:

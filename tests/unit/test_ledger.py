@@ -144,6 +144,8 @@ def test_a_row_names_the_conditions_under_which_it_holds() -> None:
     mixed = row("It flies.", {"in air": "holds", "in water": "fails", "in honey": "open", "in wind": "holds"})
     assert (mixed.verdict, mixed.under) == ("holds if", "in air or in wind")
     assert row("It flies.", {"in air": "holds"}).under == ""
+    same = row("It flies.", {"a": "holds", "b": "holds", "c": "fails"}, {"a": "in gas", "b": "in gas"})
+    assert (same.verdict, same.under) == ("holds if", "in gas")
     with pytest.raises(ValueError, match="'holds', 'fails' or 'open'"):
         row("It flies.", {"in air": "true"})
     with pytest.raises(ValueError, match="no claim is called 'alik'; there are alike"):
