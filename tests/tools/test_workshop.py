@@ -6,6 +6,7 @@ import copy
 import io
 import re
 import tokenize
+from collections.abc import Callable
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -353,17 +354,75 @@ def test_copies_differ_from_the_chapter_in_nothing_else(path: Path) -> None:
     assert notebook == untouched
     nbformat.validate(instructors)
     sources = [cell.source for cell in notebook.cells]
-    without = [cell.source for cell in notebook.cells if not has_tag(cell, "solution")]
+    without = [cell for cell in notebook.cells if not has_tag(cell, "solution")]
 
     def own(copied: Any) -> list[str]:
         return [cell.source for cell in copied.cells if not cell.id.startswith("note-")]
 
-    assert own(students) == without
+    changed = [
+        (cell.source, copied) for cell, copied in zip(without, own(students), strict=True) if cell.source != copied
+    ]
+    for was, now in changed:  # what is not true of a copy is left out, and nothing is put in
+        assert "Open in Colab" in was or "Where a solution is folded" in was
+        assert "Open in" not in now and "solution is folded" not in now
+        assert "".join(now.split()) in "".join(was.split()) or now.split("[Open")[0] in was
+    assert len(changed) <= 2
     assert own(instructors) == [
         source if source.startswith("# Solution") or not has_tag(cell, "solution") else f"# Solution\n{source}"
         for source, cell in zip(sources, notebook.cells)
     ]
     assert student_copy(notebook) == students, "the same notebook should make the same copy"
+
+
+def used(notebook: Any) -> Any:
+    """The notebook as somebody leaves it who has run it in a front end that keeps no ids."""
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata["widgets"] = {"state": {"a": 1}}
+    notebook.nbformat_minor = 4
+    for i, cell in enumerate(notebook.cells):
+        del cell["id"]
+        if cell.cell_type == "code":
+            cell.execution_count = i
+            cell.outputs = [nbformat.v4.new_output("stream", text="the teacher's result")]
+            cell.metadata["execution"] = {"iopub.execute_input": "2026-01-01T00:00:00Z"}
+    return notebook
+
+
+@pytest.mark.parametrize("make", [student_copy, lambda notebook: instructor_copy(notebook, None)])
+def test_a_copy_holds_nothing_of_a_run(make: Callable[[Any], Any]) -> None:
+    source = read(CHAPTERS[0])
+    left = used(source)
+    copied = make(left)
+    nbformat.validate(copied)
+    assert "the teacher's result" not in nbformat.writes(copied) and "widgets" not in copied.metadata
+    assert all(cell.execution_count is None and not cell.outputs for cell in code_cells(copied))
+    assert [cell.source for cell in copied.cells] == [cell.source for cell in make(source).cells]
+    assert left == used(source), "the notebook itself stays as it is"
+
+
+def test_a_blank_that_is_filled_in_is_not_handed_out() -> None:
+    notebook = read(CHAPTERS[0])
+    notebook.cells[exercises(notebook)[1].exercise].source = "wanted_penalty = 2.0"
+    with pytest.raises(WorkshopError, match="exercise 2 is answered already"):
+        student_copy(notebook)
+
+
+def test_links_of_copies_lead_to_what_is_beside_them(tmp_path: Path) -> None:
+    make_workshop.copy_pages(tmp_path)
+    beside = {path.name for path in tmp_path.iterdir()} | {path.name for path in NOTEBOOKS}
+    assert {"glossary.md", "bibliography.md"} <= beside
+    for path in NOTEBOOKS:
+        text = "\n".join(cell.source for cell in student_copy(read(path)).cells if cell.cell_type == "markdown")
+        assert "colab.research" not in text
+        for link in re.findall(r"\]\(([^)#:]+)[)#]", text):
+            assert link in beside, f"{path.name} links to {link}"
+
+
+def test_colab_folds_what_jupyterlab_folds() -> None:
+    copied = student_copy(read(CHAPTERS[0]))
+    assert all(cell.metadata.cellView == "form" for cell in code_cells(copied, "check"))
+    shown = instructor_copy(read(CHAPTERS[0]), None)
+    assert not any("cellView" in cell.metadata for cell in code_cells(shown, "solution"))
 
 
 @each_chapter

@@ -26,13 +26,16 @@ from snn_helpers import load_mnist
 from snn_helpers.long.mnist import FILES, DataError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "repo"))
 
 import build_book
 import make_workshop
+from address import pages_address
 
 ROOT = Path(__file__).resolve().parents[3]
 OUT = ROOT / "_build" / "kit"
 NAME = "spikes-and-gradients"
+FROM_KIT = "--no-index --find-links wheels "  # options of pip
 
 README = """\
 # Spikes and Gradients: the kit for a room with no network
@@ -183,8 +186,16 @@ def gather(kit: Path, *, wheels: bool, students: bool, html: Path, pip_options: 
     workshop = make_workshop.OUT
     for name in ("students", "slides") if students else ("students", "instructors", "slides"):
         shutil.copytree(workshop / name, kit / "workshop" / name)
-    if not students:
-        (kit / "notebooks").mkdir()
+    for path in (workshop / "students").glob("*.md"):  # what the notebooks link to
+        if not students:
+            (kit / "notebooks").mkdir(exist_ok=True)
+            shutil.copy(path, kit / "notebooks")
+    if students:  # the pages hold solutions and stay out, so the slides lead to the published ones
+        for path in (kit / "workshop" / "slides").glob("*.html"):
+            text = path.read_text(encoding="utf-8").replace('"../../html/', f'"{pages_address()}')
+            path.write_text(text, encoding="utf-8")
+    else:
+        (kit / "notebooks").mkdir(exist_ok=True)
         for path in make_workshop.notebooks():
             shutil.copy(path, kit / "notebooks")
         shutil.copytree(html, kit / "html")
@@ -212,14 +223,13 @@ def gather(kit: Path, *, wheels: bool, students: bool, html: Path, pip_options: 
             contents="\n".join(f"| `{name}` | {what} |" for name, what in CONTENTS.items() if (kit / name).exists()),
             digits=digits,
             and_the_packages="" if wheels else ", and the packages of `requirements.txt` (see below)",
-            packages=".venv/bin/python -m pip install --no-index --find-links wheels -r requirements.txt\n" * wheels,
+            packages=f".venv/bin/python -m pip install {FROM_KIT * wheels}-r requirements.txt\n",
             unless=""
             if wheels
             else (
-                "This kit was packed without the packages' wheels. So each machine needs them beforehand, once,\n"
-                "with a network: between the first and the second line above, run\n"
-                "`.venv/bin/python -m pip install -r requirements.txt`. Or pack the kit with\n"
-                "`make kit ARGS=--wheels`, on a machine like those of the room.\n\n"
+                "This kit was packed without the packages' wheels. So the second line needs the network, once on each\n"
+                "machine: run the block before the session. Or pack the kit with `make kit ARGS=--wheels`, on a\n"
+                "machine like those of the room; then nothing needs a network.\n\n"
             ),
         ),
         encoding="utf-8",
