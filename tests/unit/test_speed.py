@@ -73,4 +73,6 @@ def test_the_record_trains_on_training_images_and_is_scored_on_the_test_images(m
     measure(**trials[-1])  # type: ignore[index]
     assert are(fitted[0]["dataset"], range(N_TRAIN)) and are(evaluated[0]["dataset"], TEST_NUMBERS)
     assert fitted[0]["model"].n_steps == 128 and fitted[0]["batch_size"] == 1000 and fitted[0]["seed"] == 4
-    assert fitted[0]["model"].mixed_precision and not fitted[0]["model"].shared_flicker
+    assert fitted[0]["model"].mixed_precision and fitted[0]["model"].shared_flicker
+    assert [trial["seed"] for trial in trials] == [*range(5)] * 3  # type: ignore[index]
+    assert {trial["setting"] for trial in trials} == set(ENGINE_SETTINGS)  # type: ignore[index]
