@@ -12,7 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
+from types import FunctionType
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import snn_chapters
@@ -30,11 +32,25 @@ Rows = list[dict[str, Any]]
 
 
 def search_of(record: Record) -> dict[str, Any] | None:
-    """What a record's search was given, its defaults too; None for a record that is not searched."""
-    trials = record.trials
-    if not (isinstance(trials, partial) and trials.func is tuning_trials):
+    """What a record's search is given, its defaults too; None for a record that is not searched.
+
+    A record's trials are a search, `partial(tuning_trials, ...)`, or a function that calls it.
+    """
+    trials, calls = record.trials, []
+    if isinstance(trials, partial) and trials.func is tuning_trials:
+        calls.append((trials.args, trials.keywords))
+    elif isinstance(trials, FunctionType) and "tuning_trials" in trials.__code__.co_names:
+
+        def spy(*args: Any, **given: Any) -> Rows:
+            calls.append((args, given))
+            return []
+
+        with patch.dict(trials.__globals__, tuning_trials=spy):
+            trials()
+    if not calls:
         return None
-    bound = inspect.signature(tuning_trials).bind(*trials.args, **trials.keywords)
+    ((args, given),) = calls
+    bound = inspect.signature(tuning_trials).bind(*args, **given)
     bound.apply_defaults()
     return dict(bound.arguments)
 
@@ -139,6 +155,22 @@ def test_what_the_modules_say_of_their_own_grids_is_so() -> None:
         ends = [{"settings": row["settings"], "test_accuracy": row["held_out"][-1]} for row in curves]
         known = means(scores_of(ends, variant=variant))
         assert max(known.values()) == max(known[rate] for rate in rates[1:-1]), "at the longest no edge is best"
+
+
+def other_trials() -> Rows:
+    return [*tuning_trials("t", [({"network": "a"}, 0.1)], floor=0.3), {"network": "b", "seed": 5}]
+
+
+def no_trials() -> Rows:
+    return []
+
+
+def test_a_search_is_found_where_it_stands_alone_and_within_a_function() -> None:
+    for trials in (other_trials, partial(tuning_trials, "t", [({"network": "a"}, 0.1)], floor=0.3)):
+        given = search_of(Record("made up", measure_held_out, trials))
+        assert given is not None and (given["name"], given["floor"], given["seeds"]) == ("t", 0.3, SEEDS)
+    for trials in ([], no_trials, partial(no_trials)):
+        assert search_of(Record("made up", measure_held_out, trials)) is None
 
 
 # --- that the test would find a fault --------------------------------------------------------------
