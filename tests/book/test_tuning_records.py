@@ -31,10 +31,10 @@ COMPARED = set(range(5))  # the seeds of the comparisons themselves
 Rows = list[dict[str, Any]]
 
 
-def search_of(record: Record) -> dict[str, Any] | None:
-    """What a record's search is given, its defaults too; None for a record that is not searched.
+def searches_of(record: Record) -> list[dict[str, Any]]:
+    """What each search of a record is given, its defaults too; none for a record that is not searched.
 
-    A record's trials are a search, `partial(tuning_trials, ...)`, or a function that calls it.
+    A record's trials are a search, `partial(tuning_trials, ...)`, or a function that calls it, once or more.
     """
     trials, calls = record.trials, []
     if isinstance(trials, partial) and trials.func is tuning_trials:
@@ -47,12 +47,10 @@ def search_of(record: Record) -> dict[str, Any] | None:
 
         with patch.dict(trials.__globals__, tuning_trials=spy):
             trials()
-    if not calls:
-        return None
-    ((args, given),) = calls
-    bound = inspect.signature(tuning_trials).bind(*args, **given)
-    bound.apply_defaults()
-    return dict(bound.arguments)
+    found = [inspect.signature(tuning_trials).bind(*args, **given) for args, given in calls]
+    for bound in found:
+        bound.apply_defaults()
+    return [dict(bound.arguments) for bound in found]
 
 
 def tuned_otherwise() -> dict[str, str]:
@@ -63,12 +61,12 @@ def tuned_otherwise() -> dict[str, str]:
 
 
 def rates_alone_differ(rows: Rows) -> bool:
-    """Whether two rows are alike in all settings but the learning rate."""
+    """Whether three rows are alike in all settings but the learning rate; two may be a rate and a control."""
     rates = defaultdict(set)
     for row in rows:
         others = {name: value for name, value in row["settings"].items() if name != "learning_rate"}
         rates[json.dumps(others, sort_keys=True)].add(row["settings"].get("learning_rate"))
-    return any(len(each) > 1 for each in rates.values())
+    return any(len(each) > 2 for each in rates.values())
 
 
 def several_rates_in_a_trial(rows: Rows) -> bool:
@@ -84,9 +82,12 @@ def looks_tuned(record: Record, rows: Rows) -> bool:
 
 def faults(name: str, record: Record, load: Callable[[str], dict[str, Any]] = load_results) -> list[str]:
     """What of the rule a searched record does not hold, in words."""
-    given, found = search_of(record), []
-    assert given is not None and given["name"] == name, f"{name} searches in the rows of another record"
-    rows = load(name)["trials"]
+    return [fault for given in searches_of(record) for fault in faults_of_search(name, given, load)]
+
+
+def faults_of_search(name: str, given: dict[str, Any], load: Callable[[str], dict[str, Any]]) -> list[str]:
+    assert given["name"] == name, f"{name} searches in the rows of another record"
+    rows, found = load(name)["trials"], []
     before = [row for other in given["also"] for row in load(other)["trials"]]
     variants = given["variants"]
     for variant, start in variants() if callable(variants) else variants:
@@ -105,8 +106,8 @@ def faults(name: str, record: Record, load: Callable[[str], dict[str, Any]] = lo
     return found
 
 
-SEARCHED = [name for name, record in RECORDS.items() if search_of(record) is not None]
-PARTS = {other for name in SEARCHED for other in search_of(RECORDS[name])["also"]}  # type: ignore[index]
+SEARCHED = [name for name, record in RECORDS.items() if searches_of(record)]
+PARTS = {other for name in SEARCHED for given in searches_of(RECORDS[name]) for other in given["also"]}
 
 
 @pytest.mark.parametrize("name", RECORDS)
@@ -157,20 +158,26 @@ def test_what_the_modules_say_of_their_own_grids_is_so() -> None:
         assert max(known.values()) == max(known[rate] for rate in rates[1:-1]), "at the longest no edge is best"
 
 
-def other_trials() -> Rows:
+def one_search() -> Rows:
     return [*tuning_trials("t", [({"network": "a"}, 0.1)], floor=0.3), {"network": "b", "seed": 5}]
 
 
-def no_trials() -> Rows:
+def two_searches() -> Rows:
+    return one_search() + tuning_trials("t", [({"network": "b"}, 0.1)], setting="scale")
+
+
+def no_search() -> Rows:
     return []
 
 
-def test_a_search_is_found_where_it_stands_alone_and_within_a_function() -> None:
-    for trials in (other_trials, partial(tuning_trials, "t", [({"network": "a"}, 0.1)], floor=0.3)):
-        given = search_of(Record("made up", measure_held_out, trials))
-        assert given is not None and (given["name"], given["floor"], given["seeds"]) == ("t", 0.3, SEEDS)
-    for trials in ([], no_trials, partial(no_trials)):
-        assert search_of(Record("made up", measure_held_out, trials)) is None
+def test_searches_are_found_where_they_stand_alone_and_within_a_function() -> None:
+    for trials in (one_search, partial(tuning_trials, "t", [({"network": "a"}, 0.1)], floor=0.3)):
+        (given,) = searches_of(Record("made up", measure_held_out, trials))
+        assert (given["name"], given["floor"], given["setting"], given["seeds"]) == ("t", 0.3, "learning_rate", SEEDS)
+    both = searches_of(Record("made up", measure_held_out, two_searches))
+    assert [(given["setting"], given["floor"]) for given in both] == [("learning_rate", 0.3), ("scale", 0.0)]
+    for trials in ([], no_search, partial(no_search)):
+        assert searches_of(Record("made up", measure_held_out, trials)) == []
 
 
 # --- that the test would find a fault --------------------------------------------------------------
@@ -230,9 +237,15 @@ def test_to_learn_at_no_rate_is_a_finding_and_no_fault() -> None:
     [
         ("images held out as 'test'", dict, [{"width": 1, "seed": 0}], True),
         ("made up", measure_held_out, [{"width": 1, "seed": 0}], True),
-        ("made up", dict, [{"learning_rate": rate, "seed": 0} for rate in (0.1, 0.2)], True),
+        ("made up", dict, [{"learning_rate": rate, "seed": 0} for rate in (0.1, 0.2, 0.4)], True),
+        ("made up", dict, [{"learning_rate": rate, "seed": 0} for rate in (0.1, 0.01)], False),
         ("made up", dict, [{"rates": [0.1, 0.2], "seed": 0}], True),
-        ("made up", dict, [{"learning_rate": rate, "network": str(rate), "seed": 0} for rate in (0.1, 0.2)], False),
+        (
+            "made up",
+            dict,
+            [{"learning_rate": rate, "network": str(rate), "seed": 0} for rate in (0.1, 0.2, 0.4)],
+            False,
+        ),
         ("made up", dict, [{"learning_rate": 0.1, "seed": seed} for seed in range(5)], False),
         ("made up", dict, [{"width": width, "seed": 0} for width in (1, 2)], False),
     ],
