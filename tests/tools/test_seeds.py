@@ -58,9 +58,7 @@ def test_it_runs_each_notebook_with_each_seed_and_again_only_what_failed_or_has_
     def run_here(path: Path, parameters: dict[str, Any], collect: dict[str, str], folder: Path, threads: int) -> Any:
         """As `sweep.run_one`, without a kernel."""
         ran.append((path.stem, parameters["seed"]))
-        try:
-            exec(nbformat.read(path, as_version=4).cells[-1].source, dict(parameters))
-        except AssertionError:
+        if f"assert seed != {parameters['seed']}" in path.read_text():
             return None
         done = folder / f"{parameters['seed']}.json"
         done.write_text('{"seconds": 2.5}')
