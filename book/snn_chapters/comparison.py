@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from snn_helpers.data import draw_subset, noisy
 from snn_helpers.long.examples import stored
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
+from snn_helpers.long.tuning import tuning_trials
 from snn_helpers.records import load_results
 
 NETWORKS = ("spiking", "mlp", "mlp, flickering input", "mlp, dropout")
@@ -129,14 +131,10 @@ RECORDS: dict[str, Record] = {
         [{"network": network, "seed": seed} for seed in range(5) for network in TWINS],
     ),
     "04_learning_rate": Record(
-        "The article's schedule at other learning rates: 50,000 training images, 10,000 held out as 'test'",
+        "The article's schedule, the first learning rate searched until its best has neighbours on both sides: 50,000"
+        " training images, 10,000 held out as 'test'",
         measure_learning_rate,
-        [
-            {"network": network, "seed": seed, "learning_rate": rate}
-            for seed in range(2)
-            for network in NETWORKS
-            for rate in (RATES if network == "spiking" else (*RATES, 1.6, 3.2))
-        ],
+        partial(tuning_trials, "04_learning_rate", [({"network": "spiking"}, 0.1), ({"network": "mlp"}, 0.27)]),
     ),
     "04_tuned": Record(
         "The article's schedule on the whole of MNIST, each network at its best rate of 04_learning_rate",
