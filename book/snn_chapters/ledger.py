@@ -79,10 +79,10 @@ def judged(name: str, **figures: object) -> Row:
 def _four_ways(as_published: Values, same_weights: Values, best_rates: Values, both_alike: Values) -> dict[str, Values]:
     """Spiking minus ordinary, in points: as in the article, with like initial weights, at best rates, and both."""
     return {
-        "both are as in the article": as_published,
-        "the initial weights are alike, at the article's learning rate": same_weights,
-        "each has its best learning rate, with the article's initial weights": best_rates,
-        "each has its best learning rate, with like initial weights": both_alike,
+        "all is as in the article": as_published,
+        "only the initial weights are made alike": same_weights,
+        "only the learning rates are tuned": best_rates,
+        "learning rates are tuned and initial weights alike": both_alike,
     }
 
 
