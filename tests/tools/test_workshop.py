@@ -72,12 +72,16 @@ WRONG: dict[str, dict[int, list[tuple[str, str]]]] = {
         ],
     },
     "04_baseline": {
-        1: [("half_width = 1e6", "multiply"), ("half_width = 0.0", "expected are")],
+        1: [("half_width = 1e6", "multiply"), ("half_width = 0.0", "not quite")],
         2: [
             ("plain = flickering = live[0]", "plain should hold the row of"),
-            ("plain = flickering = next(row for row in live if row['network'] == 'mlp')", "flickering holds the row"),
+            ("plain = flickering = next(row for row in live if row['network'] == XAVIER)", "flickering holds the row"),
         ],
-        3: [("caught_up = [0.5]", "one accuracy for each"), ("caught_up = [2.0] * len(seeds)", "between 0 and 1")],
+        3: [
+            ("equal_step, equal_weights = [0.5], values(live, XAVIER)", "equal_step: one accuracy for each"),
+            ("equal_step, equal_weights = [2.0] * len(seeds), values(live, XAVIER)", "between 0 and 1"),
+            ("equal_step = equal_weights = [0.99] * len(seeds)", "comes out otherwise"),
+        ],
     },
     "05_hebb_and_stdp": {
         1: [("by_hand = 1.0", "the four contributions")],
