@@ -123,17 +123,17 @@ def code_trial(
 
 # --- The records ----------------------------------------------------------------------------------
 
-N_TRAIN = 20_000
+N_TRAIN = 12_000
 
 
 def measure_tuning(**settings: Any) -> dict[str, Any]:
-    """As `code_trial`, on the first 20,000 training images, tested on the last 10,000 of them."""
+    """As `code_trial`, on the first 12,000 training images, tested on the last 10,000 of them."""
     train, _ = whole_mnist()
     return code_trial(train=examples(train, 0, N_TRAIN), test=examples(train, 50_000, 60_000), **settings)
 
 
 def measure_codes(**settings: Any) -> dict[str, Any]:
-    """As `code_trial`, on the first 20,000 training images and all test images."""
+    """As `code_trial`, on the first 12,000 training images and all test images."""
     train, test = whole_mnist()
     return code_trial(train=examples(train, 0, N_TRAIN), test=test, **settings)
 
@@ -150,7 +150,7 @@ def tuned_codes() -> list[dict[str, Any]]:
 
 RECORDS: dict[str, Record] = {
     "03_codes_tuning": Record(
-        "Seven input codes at several learning rates: 600 updates of 100 images, 32 steps, 10,000 images held out",
+        "Seven input codes at several learning rates: 360 updates of 100 images, 32 steps, 10,000 images held out",
         measure_tuning,
         partial(
             tuning_trials, "03_codes_tuning", [({"code": code}, start) for code, start in CODES.items()], floor=0.2
