@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +17,7 @@ from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
 from snn_helpers.long.tuning import tuning_trials
 from snn_helpers.records import load_results
+from snn_helpers.statistics import decide, decide_alike, mean_and_interval
 from snn_helpers.training import TrainingDiverged
 from snn_helpers.tuning import choose, scores_of
 
@@ -119,6 +121,72 @@ def code_trial(
         "never": (~fired.any(dim=0).any(dim=0)).float().mean().item(),
         "seconds": round(history.seconds, 2),
     }
+
+
+# --- The comparison -------------------------------------------------------------------------------
+
+MARGIN = 0.01  # in accuracy: two codes whose difference is surely smaller count as alike
+LEARNED = 0.2  # an accuracy above it, twice what guessing gives, counts as learned
+# What is compared with what, and what alone differs between the two. The last is a control: it must be worse.
+PAIRS = (
+    ("steady x", "flicker of x", "no noise"),
+    ("steady b", "flicker of b", "no noise"),
+    ("flicker of b", "flicker of x", "brightness, not pixel − 0.5"),
+    ("rate", "flicker of b", "spikes, not graded values"),
+    ("latency", "flicker of b", "one spike, early or late"),
+    ("latency, unit spikes", "latency", "a weak spike"),
+)
+
+
+class Difference(NamedTuple):
+    """How far `code` is ahead of `against` in test accuracy: `mean`, and the `half` width of its interval."""
+
+    code: str
+    against: str
+    changed: str
+    mean: float
+    half: float
+    verdict: str
+
+
+def accuracies(rows: Sequence[dict[str, Any]], code: str, seeds: Sequence[int]) -> list[float]:
+    """The test accuracies of one code, in the order of the seeds."""
+    found = {row["settings"]["seed"]: row["test_accuracy"] for row in rows if row["settings"]["code"] == code}
+    return [found[seed] for seed in seeds]
+
+
+def judge(values: Sequence[float], comparisons: int = len(PAIRS)) -> str:
+    """In words: is the first of two ahead, by differences of one for each seed, among several `comparisons`?
+
+    "better" or "worse" if the interval for all comparisons is clear of 0; "alike" if its 95 % interval lies within
+    ± `MARGIN`; both, if both; else "open".
+    """
+    ahead = {"holds": "better", "fails": "worse", "open": ""}[decide(values, comparisons=comparisons)]
+    alike = decide_alike(values, MARGIN) == "holds"
+    if ahead and alike:
+        return f"{ahead}, but by less than the margin"
+    return ahead or ("alike" if alike else "open")
+
+
+def differences(rows: Sequence[dict[str, Any]], seeds: Sequence[int] = range(5)) -> list[Difference]:
+    """Each of `PAIRS`, paired by seed: same initial weights, same order of the images."""
+    found = []
+    for code, against, changed in PAIRS:
+        both = zip(accuracies(rows, code, seeds), accuracies(rows, against, seeds))
+        values = [a - b for a, b in both]
+        found.append(Difference(code, against, changed, *mean_and_interval(values, len(PAIRS)), judge(values)))
+    return found
+
+
+def in_words(values: Sequence[float]) -> str:
+    """Accuracies in words: mean and 95 % interval, or, if not all have learned, how many have, median and range."""
+    learned = sum(value > LEARNED for value in values)
+    if learned == len(values):
+        mean, half = mean_and_interval(values)
+        return f"{100 * mean:.2f} ± {100 * half:.2f}"
+    ordered = sorted(100 * value for value in values)
+    middle = ordered[len(ordered) // 2]
+    return f"{learned} of {len(values)} learned: {middle:.1f} ({ordered[0]:.1f} to {ordered[-1]:.1f})"
 
 
 # --- The records ----------------------------------------------------------------------------------
