@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -126,7 +126,7 @@ def code_trial(
 # --- The comparison -------------------------------------------------------------------------------
 
 MARGIN = 0.01  # in accuracy: two codes whose difference is surely smaller count as alike
-LEARNED = 0.2  # an accuracy above it, twice what guessing gives, counts as learned
+SCATTER = 0.1  # where seeds differ by more, a mean and its interval say little: median and range are told instead
 # What is compared with what, and what alone differs between the two. The last is a control: it must be worse.
 PAIRS = (
     ("steady x", "flicker of x", "no noise"),
@@ -138,29 +138,30 @@ PAIRS = (
 )
 
 
-class Difference(NamedTuple):
-    """How far `code` is ahead of `against` in test accuracy: `mean`, and the `half` width of its interval."""
-
-    code: str
-    against: str
-    changed: str
-    mean: float
-    half: float
-    verdict: str
-
-
 def accuracies(rows: Sequence[dict[str, Any]], code: str, seeds: Sequence[int]) -> list[float]:
     """The test accuracies of one code, in the order of the seeds."""
     found = {row["settings"]["seed"]: row["test_accuracy"] for row in rows if row["settings"]["code"] == code}
     return [found[seed] for seed in seeds]
 
 
+def differences(rows: Sequence[dict[str, Any]], seeds: Sequence[int] = range(5)) -> dict[tuple[str, str], list[float]]:
+    """By how much the first code of each pair is ahead, paired by seed: same initial weights, same order of images."""
+    return {
+        (code, against): [a - b for a, b in zip(accuracies(rows, code, seeds), accuracies(rows, against, seeds))]
+        for code, against, _ in PAIRS
+    }
+
+
 def judge(values: Sequence[float], comparisons: int = len(PAIRS)) -> str:
     """In words: is the first of two ahead, by differences of one for each seed, among several `comparisons`?
 
     "better" or "worse" if the interval for all comparisons is clear of 0; "alike" if its 95 % interval lies within
-    ± `MARGIN`; both, if both; else "open".
+    ± `MARGIN`; both, if both; else "open". Differences that scatter are counted.
     """
+    if max(values) - min(values) > SCATTER:
+        n_worse = sum(value < 0 for value in values)
+        n_better = sum(value > 0 for value in values)
+        return f"{'worse' if n_worse > n_better else 'better'} with {max(n_worse, n_better)} of {len(values)} seeds"
     ahead = {"holds": "better", "fails": "worse", "open": ""}[decide(values, comparisons=comparisons)]
     alike = decide_alike(values, MARGIN) == "holds"
     if ahead and alike:
@@ -168,25 +169,13 @@ def judge(values: Sequence[float], comparisons: int = len(PAIRS)) -> str:
     return ahead or ("alike" if alike else "open")
 
 
-def differences(rows: Sequence[dict[str, Any]], seeds: Sequence[int] = range(5)) -> list[Difference]:
-    """Each of `PAIRS`, paired by seed: same initial weights, same order of the images."""
-    found = []
-    for code, against, changed in PAIRS:
-        both = zip(accuracies(rows, code, seeds), accuracies(rows, against, seeds))
-        values = [a - b for a, b in both]
-        found.append(Difference(code, against, changed, *mean_and_interval(values, len(PAIRS)), judge(values)))
-    return found
-
-
-def in_words(values: Sequence[float]) -> str:
-    """Accuracies in words: mean and 95 % interval, or, if not all have learned, how many have, median and range."""
-    learned = sum(value > LEARNED for value in values)
-    if learned == len(values):
-        mean, half = mean_and_interval(values)
-        return f"{100 * mean:.2f} ± {100 * half:.2f}"
-    ordered = sorted(100 * value for value in values)
-    middle = ordered[len(ordered) // 2]
-    return f"{learned} of {len(values)} learned: {middle:.1f} ({ordered[0]:.1f} to {ordered[-1]:.1f})"
+def in_words(values: Sequence[float], comparisons: int = 1, sign: str = "") -> str:
+    """In per cent, or in points with the `sign` "+": mean and interval, or, if they scatter, median and range."""
+    if max(values) - min(values) > SCATTER:
+        ordered = sorted(100 * value for value in values)
+        return f"{ordered[len(ordered) // 2]:{sign}.1f} ({ordered[0]:{sign}.1f} to {ordered[-1]:{sign}.1f})"
+    mean, half = mean_and_interval(values, comparisons)
+    return f"{100 * mean:{sign}.2f} ± {100 * half:.2f}"
 
 
 # --- The records ----------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ from scipy.stats import t as student
 from snn_chapters import codes
 from snn_chapters.codes import (
     CODES,
-    LEARNED,
     MARGIN,
     PAIRS,
     CodeNet,
@@ -250,18 +249,28 @@ def test_differences_are_paired_by_seed() -> None:
     start = {code: 0.9 - 0.02 * k for k, code in enumerate(CODES)}
     rows = made_up(start)
     assert accuracies(rows, "rate", [4, 0]) == pytest.approx([start["rate"] - 0.04, start["rate"]])
-    for gap, (code, against, changed) in zip(differences(rows), PAIRS, strict=True):
-        assert (gap.code, gap.against, gap.changed) == (code, against, changed)
-        assert gap.mean == pytest.approx(start[code] - start[against]) and gap.half < 1e-9
-        assert gap.verdict == ("better" if gap.mean > 0 else "worse")
+    gaps = differences(rows)
+    assert list(gaps) == [(code, against) for code, against, _ in PAIRS]
+    for (code, against), values in gaps.items():
+        assert values == pytest.approx(5 * [start[code] - start[against]])
+        assert judge(values) == ("better" if start[code] > start[against] else "worse")
 
 
 def test_accuracies_in_words() -> None:
     values = [0.90, 0.91, 0.92, 0.93, 0.94]
-    half = student.ppf(0.975, 4) * math.sqrt(2.5e-4) / math.sqrt(5)
-    assert in_words(values) == f"92.00 ± {100 * half:.2f}"
-    assert LEARNED == 0.2
-    assert in_words([0.1, 0.75, 0.8, 0.09, 0.7]) == "3 of 5 learned: 70.0 (9.0 to 80.0)"
+    for n in (1, 6):
+        half = student.ppf(1 - 0.025 / n, 4) * math.sqrt(2.5e-4) / math.sqrt(5)
+        assert in_words(values, n) == f"92.00 ± {100 * half:.2f}"
+    assert in_words([0.01, 0.01, 0.01], sign="+") == "+1.00 ± 0.00"
+
+
+def test_what_scatters_gets_no_interval_but_is_counted() -> None:
+    """Some seeds learn and some do not: a mean with a t-interval would describe neither."""
+    assert in_words([0.1, 0.75, 0.8, 0.09, 0.7]) == "70.0 (9.0 to 80.0)"
+    values = [-0.6, -0.1, -0.2, 0.1, -0.6]
+    assert in_words(values, sign="+") == "-20.0 (-60.0 to +10.0)"
+    assert judge(values) == "worse with 4 of 5 seeds"
+    assert judge([-value for value in values]) == "better with 4 of 5 seeds"
 
 
 # --- What is recorded ---------------------------------------------------------------------------
