@@ -673,8 +673,8 @@ def test_as_drawn_an_ordinary_network_is_the_one_of_its_seed() -> None:
 
 
 def test_a_training_has_learned_above_the_mark_and_the_middle_is_the_median() -> None:
-    assert n_learned([0.9, 0.1, LEARNED, 0.85, 0.2]) == "2 of 5 learned; median 80.0% (10.0% to 90.0%)"
-    assert n_learned([0.9, 0.1, 0.6, 0.5]) == "1 of 4 learned; median 55.0% (10.0% to 90.0%)"
+    assert n_learned([0.9, 0.1, LEARNED, 0.85, 0.2]) == "2 of 5 learned; median 80.0 % (10.0 to 90.0)"
+    assert n_learned([0.9, 0.1, 0.6, 0.5]) == "1 of 4 learned; median 55.0 % (10.0 to 90.0)"
 
 
 @pytest.mark.parametrize(
