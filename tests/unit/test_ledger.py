@@ -27,6 +27,10 @@ def four(*gaps: list[float]) -> dict[str, list[float]]:
     return dict(zip(("as_published", "same_weights", "best_rates", "both_alike"), gaps, strict=True))
 
 
+def about(value: float) -> list[float]:
+    return [value + small for small in ZERO]
+
+
 # Of each claim: figures, and the verdict that they must give.
 TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
     "alike": [
@@ -73,12 +77,17 @@ TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"silent_alone": times(5, HIGH), "silent_together": ZERO}, "holds"),
         ({"silent_alone": ZERO, "silent_together": HIGH}, "fails"),
     ],
-    "ensembles read": [({"gain": HIGH}, "holds"), ({"gain": LOW}, "fails"), ({"gain": WIDE}, "open")],
+    "ensembles read": [
+        ({"together": about(86), "alone": about(50)}, "holds"),
+        ({"together": about(50), "alone": about(86)}, "fails"),
+        ({"together": about(86), "alone": [87.0, 10.0, 87.0, 10.0, 10.0]}, "open"),
+        ({"together": about(90), "alone": about(85)}, "holds"),
+    ],
     "more spikes": [({"together": HIGH, "alone": ZERO}, "holds"), ({"together": ZERO, "alone": HIGH}, "fails")],
     "shared": [
-        ({"as_it_is": HIGH, "normalised": HIGH}, "holds"),
-        ({"as_it_is": HIGH, "normalised": LOW}, "holds if"),
-        ({"as_it_is": LOW, "normalised": LOW}, "fails"),
+        ({"as_it_is": about(90), "normalised": about(90), "without": about(85)}, "holds"),
+        ({"as_it_is": about(90), "normalised": about(40), "without": about(85)}, "holds if"),
+        ({"as_it_is": about(82), "normalised": about(40), "without": about(85)}, "fails"),
     ],
     "third layer": [
         ({"by_thresholds": times(90, HIGH), "as_drawn": times(10, HIGH)}, "holds"),
