@@ -173,7 +173,8 @@ def in_words(values: Sequence[float], comparisons: int = 1, sign: str = "") -> s
     """In per cent, or in points with the `sign` "+": mean and interval, or, if they scatter, median and range."""
     if max(values) - min(values) > SCATTER:
         ordered = sorted(100 * value for value in values)
-        return f"{ordered[len(ordered) // 2]:{sign}.1f} ({ordered[0]:{sign}.1f} to {ordered[-1]:{sign}.1f})"
+        middle = f"{ordered[len(ordered) // 2]:{sign}.1f}"
+        return f"median {middle}, range {ordered[0]:{sign}.1f} to {ordered[-1]:{sign}.1f}"
     mean, half = mean_and_interval(values, comparisons)
     return f"{100 * mean:{sign}.2f} ± {100 * half:.2f}"
 

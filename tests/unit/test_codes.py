@@ -266,9 +266,9 @@ def test_accuracies_in_words() -> None:
 
 def test_what_scatters_gets_no_interval_but_is_counted() -> None:
     """Some seeds learn and some do not: a mean with a t-interval would describe neither."""
-    assert in_words([0.1, 0.75, 0.8, 0.09, 0.7]) == "70.0 (9.0 to 80.0)"
+    assert in_words([0.1, 0.75, 0.8, 0.09, 0.7]) == "median 70.0, range 9.0 to 80.0"
     values = [-0.6, -0.1, -0.2, 0.1, -0.6]
-    assert in_words(values, sign="+") == "-20.0 (-60.0 to +10.0)"
+    assert in_words(values, sign="+") == "median -20.0, range -60.0 to +10.0"
     assert judge(values) == "worse with 4 of 5 seeds"
     assert judge([-value for value in values]) == "better with 4 of 5 seeds"
 
