@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import runpy
 from typing import Any
 
 import pytest
@@ -15,15 +16,16 @@ CELLS = ("002", "003", "004", "004-spikes", "025", "027", "046-run", "067", "069
 
 
 @pytest.fixture(scope="module")
-def chapter() -> dict[str, Any]:
+def chapter(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The names that these cells of chapter 5 leave, at small sizes."""
     cells = {cell.id: cell.source for cell in code_cells(read(BOOK / "05_hebb_and_stdp.ipynb"))}
-    names: dict[str, Any] = {"cause": torch.ones(3, 1, 1)}  # a train on which a cell tries its trace
-    for name in (*CELLS, "070-told"):
-        exec(cells[f"05-hebb-and-stdp-{name}"], names)
-        if name == "003":
-            names |= SIZES
-    return names
+    small = "\n".join(f"{name} = {value}" for name, value in SIZES.items())
+    parts = [cells[f"05-hebb-and-stdp-{name}"] for name in (*CELLS, "070-told")]
+    parts.insert(CELLS.index("003") + 1, small)
+    program = tmp_path_factory.mktemp("chapter") / "cells.py"
+    program.write_text("\n\n".join(parts), encoding="utf-8")
+    train = torch.ones(3, 1, 1)  # on which a cell tries its trace
+    return runpy.run_path(str(program), init_globals={"cause": train})
 
 
 def test_the_sums_are_those_over_all_pairs_of_spikes(chapter: dict[str, Any]) -> None:
