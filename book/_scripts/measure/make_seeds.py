@@ -3,7 +3,7 @@
     python book/_scripts/measure/make_seeds.py [NAME ...]
 
 A notebook passes if all of its assertions hold. It runs whatever has not passed with the code that the notebooks have
-now, or those named; the other rows are kept. A test asks for a row of each notebook and seed.
+now, or those named; the other rows are kept. A test asks that none has failed.
 """
 
 from __future__ import annotations
