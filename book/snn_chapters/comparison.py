@@ -242,7 +242,7 @@ RECORDS: dict[str, Record] = {
     "04_too_fast": Record(
         "The article's schedule on the whole of MNIST, at eight times the article's learning rate",
         measure_too_fast,
-        [{"network": "spiking", "seed": seed} for seed in (0, 1, 2)],
+        [{"network": "spiking", "seed": seed} for seed in SEEDS],
     ),
     "04_tuned": Record(
         "The article's schedule on the whole of MNIST, each network at its best rate of 04_learning_rate",
