@@ -17,7 +17,7 @@ from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
 from snn_helpers.long.tuning import tuning_trials
 from snn_helpers.records import load_results
-from snn_helpers.statistics import decide, decide_alike, mean_and_interval
+from snn_helpers.statistics import decide, mean_and_interval
 from snn_helpers.training import TrainingDiverged
 from snn_helpers.tuning import choose, scores_of
 
@@ -132,6 +132,7 @@ PAIRS = (
     ("steady x", "flicker of x", "no noise"),
     ("steady b", "flicker of b", "no noise"),
     ("flicker of b", "flicker of x", "brightness, not pixel − 0.5"),
+    ("steady b", "steady x", "brightness, not pixel − 0.5"),
     ("rate", "flicker of b", "spikes, not graded values"),
     ("latency", "flicker of b", "one spike, early or late"),
     ("latency, unit spikes", "latency", "a weak spike"),
@@ -155,15 +156,16 @@ def differences(rows: Sequence[dict[str, Any]], seeds: Sequence[int] = range(5))
 def judge(values: Sequence[float], comparisons: int = len(PAIRS)) -> str:
     """In words: is the first of two ahead, by differences of one for each seed, among several `comparisons`?
 
-    "better" or "worse" if the interval for all comparisons is clear of 0; "alike" if its 95 % interval lies within
-    ± `MARGIN`; both, if both; else "open". Differences that scatter are counted.
+    "better" or "worse" if the interval for all comparisons is clear of 0; "alike" if it lies within ± `MARGIN`; both,
+    if both; else "open". Differences that scatter are counted.
     """
     if max(values) - min(values) > SCATTER:
         n_worse = sum(value < 0 for value in values)
         n_better = sum(value > 0 for value in values)
         return f"{'worse' if n_worse > n_better else 'better'} with {max(n_worse, n_better)} of {len(values)} seeds"
     ahead = {"holds": "better", "fails": "worse", "open": ""}[decide(values, comparisons=comparisons)]
-    alike = decide_alike(values, MARGIN) == "holds"
+    mean, half = mean_and_interval(values, comparisons)
+    alike = abs(mean) + half < MARGIN
     if ahead and alike:
         return f"{ahead}, but by less than the margin"
     return ahead or ("alike" if alike else "open")

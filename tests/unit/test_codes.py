@@ -205,7 +205,7 @@ def test_each_pair_differs_in_one_thing_and_every_code_is_compared() -> None:
             assert code.endswith("x") == against.endswith("x")
 
 
-# Five differences, in points, and what must be said of them among six comparisons.
+# Five differences, in points, and what must be said of them among all comparisons.
 SPREAD = (-1.0, -0.5, 0.0, 0.5, 1.0)  # times a width: standard deviation 0.79 of it
 JUDGED = [
     (2.0, 0.1, "better"),
@@ -222,8 +222,8 @@ JUDGED = [
 def test_a_difference_is_judged_by_its_intervals(mean: float, width: float, words: str) -> None:
     values = [(mean + width * step) / 100 for step in SPREAD]
     error = width * math.sqrt(2.5 / 4) / math.sqrt(5)
-    family, single = (float(student.ppf(1 - 0.025 / n, 4)) * error for n in (len(PAIRS), 1))
-    clear, within = abs(mean) > family, abs(mean) + single < 100 * MARGIN
+    half = float(student.ppf(1 - 0.025 / len(PAIRS), 4)) * error
+    clear, within = abs(mean) > half, abs(mean) + half < 100 * MARGIN
     assert words == ("better" if mean > 0 else "worse") * clear + ", but by less than the margin" * (
         clear and within
     ) + "alike" * (within and not clear) + "open" * (not clear and not within)
@@ -232,7 +232,7 @@ def test_a_difference_is_judged_by_its_intervals(mean: float, width: float, word
 
 def test_more_comparisons_ask_for_more() -> None:
     values = [(0.5 + 0.45 * step) / 100 for step in SPREAD]
-    assert judge(values, comparisons=1).startswith("better") and judge(values, comparisons=50) == "alike"
+    assert judge(values, comparisons=1).startswith("better") and judge(values, comparisons=50) == "open"
 
 
 def made_up(accuracy: dict[str, float]) -> list[dict[str, Any]]:
