@@ -720,7 +720,8 @@ def compare_repairs(first: Sequence[float], second: Sequence[float], comparisons
         return f"all learn; in points {told}"
     p = float(fisher_exact([[count, n - count] for count in learned])[1])
     found = "open" if p * comparisons >= 0.05 else "clearly more" if learned[0] > learned[1] else "clearly fewer"
-    return f"{learned[0]} of {n} learn against {learned[1]} of {n} (p = {p:.3f}): {found}"
+    told = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+    return f"{learned[0]} of {n} learn against {learned[1]} of {n} ({told}): {found}"
 
 
 def told_difference(points: Sequence[float], comparisons: int) -> str:

@@ -714,6 +714,11 @@ def test_where_some_trainings_fail_it_is_counted_how_many_learn(
     assert compare_repairs(first, second, comparisons) == words
 
 
+def test_a_small_probability_is_not_told_as_none() -> None:
+    """10 against 0 of 10 is 2 / 184,756."""
+    assert compare_repairs([0.9] * 10, [0.1] * 10, 6) == "10 of 10 learn against 0 of 10 (p < 0.001): clearly more"
+
+
 def test_where_all_learn_points_are_compared() -> None:
     one, other = [0.90, 0.91, 0.92], [0.88, 0.89, 0.90]
     assert compare_repairs(one, other, 2) == "all learn; in points +2.00 ± 0.00: ahead"
