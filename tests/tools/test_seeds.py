@@ -84,7 +84,7 @@ def test_it_runs_each_notebook_with_each_seed_and_again_only_what_failed_or_has_
 
     ran.clear()
     assert make_seeds.main([], book / "kept", 2) == 0 and ran == []
-    assert make_seeds.main(["fine"], book / "kept", 2) == 0 and ran == everything[:2]
+    assert make_seeds.main(["fine"], book / "kept", 2) == 0 and sorted(ran) == everything[:2]
     (book / "fragile.ipynb").unlink()
     assert make_seeds.main([], book / "kept", 2) == 0 and sorted(rows(book)) == everything[:2]
 
