@@ -47,8 +47,8 @@ def build(root: Path = ROOT) -> int:
     state = State(notebook_keys(root), pages_key(), whole=False)
     state.write(root)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    # The notebooks run in this environment, whatever kernels the user has elsewhere.
-    environment = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1"}
+    # The notebooks run in this environment, whatever kernels the user has elsewhere; a wrong solution ends the build.
+    environment = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1", "SNN_STRICT_CHECKS": "1"}
     environment.pop("MPLBACKEND", None)  # a user's own choice would leave the pages without figures
     status = subprocess.run([jupyter_book, "build", root, *STRICT], cwd=root, env=environment).returncode
     if status == 0:

@@ -4,7 +4,7 @@
 
 FOLDER holds students' copies as learners saved them, under any names, in folders or not: the table names each by its
 path. What is run is the learner's own cells, in a fresh kernel, and after each exercise the check of *this* book, not
-the one in the hand-in. An exercise earns 1, 2 or 3 points (easy, medium, hard) if its check passes, else none.
+the one in the hand-in. An exercise earns 1, 2 or 3 points (short or easy, medium, hard) if its check passes, else none.
 
 Nothing of a hand-in is trusted: but a notebook is a program, and it runs with your rights. Grade on a machine, or in
 a container, on which your learners may run programs.
@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from make_workshop import BOOK, LEVELS, Exercise, exercises, has_tag, notebooks, read
+from make_workshop import BOOK, POINTS, Exercise, exercises, has_tag, notebooks, read
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
 from snn_helpers.long.files import write_whole
 
-POINTS = dict(zip(LEVELS, (1, 2, 3)))  # easy, medium, hard
 LONGEST = 300  # characters of a message in the table
 TITLE = re.compile(r"^# (.+)$", re.M)
 HEADING = re.compile(r"^### Exercise (\d+) ", re.M)
@@ -91,6 +90,10 @@ def to_run(handed_in: Any, chapter: Any) -> tuple[Any, dict[int, Exercise]]:
     notebook = copy.deepcopy(chapter)
     found = {exercise.exercise: exercise for exercise in exercises(chapter)}
     cells, checks = [], {}
+    # An answer may have taken the name.
+    imported = next(
+        iter(re.findall(r"^from snn_chapters\.exercises.*$", "\n".join(c.source for c in notebook.cells), re.M)), ""
+    )
     for i, cell in enumerate(notebook.cells):
         if has_tag(cell, "solution"):
             continue
@@ -102,7 +105,7 @@ def to_run(handed_in: Any, chapter: Any) -> tuple[Any, dict[int, Exercise]]:
         if has_tag(cell, "check"):
             exercise = next(e for e in found.values() if e.check == i)
             checks[len(cells)] = exercise
-            cells.append(_cell(cell.source, raises=True))
+            cells.append(_cell(f"{imported}\n{cell.source}", raises=True))
             continue
         cells.append(cell)
     notebook.cells = cells
@@ -117,13 +120,14 @@ def _cell(source: str, raises: bool) -> Any:
 
 def outcome(cell: Any) -> str | None:
     """None if a check passed; else what it said."""
+    said = ""
     for output in cell.outputs:
         if output.output_type == "error":
             return f"{output.evalue or output.ename}"
-        text = "".join(output.get("text", ""))
-        if "Not yet" in text or "is yours to do" in text:
-            return text
-    return None if cell.get("execution_count") else "was not reached"
+        said += "".join(output.get("text", ""))
+    if not cell.get("execution_count"):
+        return "was not reached"
+    return None if said.startswith("Right.") else said or "the check said nothing"
 
 
 def grade(path: Path, learner: str, limit: float, cell_limit: int) -> Mark:

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+import yaml
 from nbclient import NotebookClient
 from nbconvert.exporters import SlidesExporter
 from traitlets.config import Config
@@ -40,7 +41,9 @@ from inputs import notebook_key, outputs_are_true
 ROOT = Path(__file__).resolve().parents[3]
 BOOK = ROOT / "book"
 OUT = ROOT / "_build" / "workshop"
-LEVELS = {"easy": 5, "medium": 10, "hard": 15}  # minutes that a lesson plan allows for an exercise
+LEVELS = {"short": 2, "easy": 5, "medium": 10, "hard": 15}  # minutes that a lesson plan allows for an exercise
+POINTS = {"short": 1, "easy": 1, "medium": 2, "hard": 3}  # that an exercise earns
+NOTES = Path(__file__).with_name("notes")  # what to say, ask and expect at each section
 PACE = 120  # words of prose and code a minute, to read, run and talk about
 HIDDEN = ("hide-cell", "hide-input", "setup")
 PARTS = ("exercise", "solution", "check")
@@ -56,7 +59,7 @@ class Exercise:
     """One exercise of a notebook; the cells are those of the notebook, by their position."""
 
     number: int
-    level: str  # "easy", "medium" or "hard"
+    level: str  # "short", "easy", "medium" or "hard"
     title: str
     task: int  # the Markdown cell that sets it
     exercise: int
@@ -116,17 +119,14 @@ def exercises(notebook: Any) -> list[Exercise]:
 
 
 BLANK = "your code here"  # the mark of what a learner has to write
-# What is true of the chapter and not of a copy for learners: its solutions, and where it can be opened with them.
-SOLUTIONS_NEARBY = re.compile(r"\s*Where a solution is folded between the two,[^.]*\.")
-OPEN_ELSEWHERE = re.compile(r"^\[Open in [^\n]*$\n?", re.M)
+OPEN_ELSEWHERE = re.compile(r"^\[Open in [^\n]*$\n?", re.M)  # a copy is not what can be opened there
 OF_STUDENTS = """\
-**Students' copy.** The exercises have no solutions here. *Restart and run all* stops at the first one that you have not
-done: its check says so, in red, and that is no fault. Do the exercise, or run the cells below it."""
+**Students' copy.** The exercises have no solutions here. *Restart and run all* runs to the end: where you have not done
+an exercise, its check says that it is yours to do."""
 
 
 def student_copy(notebook: Any) -> Any:
-    """The notebook without its solutions, and without what a run left in it. Checks are folded: some compute what
-    they compare with.
+    """The notebook without its solutions, and without what a run left in it; marked for nbgrader.
 
     Raises WorkshopError for a blank that has been filled in: an answer would go along.
     """
@@ -137,14 +137,22 @@ def student_copy(notebook: Any) -> Any:
                 f"exercise {exercise.number} is answered already: its cell has no '{BLANK}'. Make copies from a clean"
                 " checkout (git stash puts changes aside)"
             )
+        _mark_for_nbgrader(notebook, exercise)
     notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, "solution")]
     for cell in notebook.cells:
-        if has_tag(cell, "check"):
-            _fold(cell, True)
         if cell.cell_type == "markdown":
-            cell.source = OPEN_ELSEWHERE.sub("", SOLUTIONS_NEARBY.sub("", cell.source))
+            cell.source = OPEN_ELSEWHERE.sub("", cell.source)
     notebook.cells.insert(1, _note("students", OF_STUDENTS if exercises_of(notebook) else "**Students' copy.**"))
     return notebook
+
+
+def _mark_for_nbgrader(notebook: Any, exercise: Exercise) -> None:
+    """The metadata of an answer and of an autograded test, as nbgrader 0.9 reads them (its schema 3)."""
+    common = {"schema_version": 3, "task": False, "cell_type": "code"}
+    answer = {"grade_id": f"exercise-{exercise.number}", "solution": True, "grade": False, "locked": False}
+    test = {"grade_id": f"check-{exercise.number}", "solution": False, "grade": True, "locked": True}
+    notebook.cells[exercise.exercise].metadata["nbgrader"] = common | answer
+    notebook.cells[exercise.check].metadata["nbgrader"] = common | test | {"points": POINTS[exercise.level]}
 
 
 def exercises_of(copied: Any) -> list[Any]:
@@ -208,9 +216,16 @@ def section_minutes(notebook: Any) -> dict[str, int]:
             shown = [notebook.cells[i] for i in cells]
             words = sum(len(re.findall(r"\w+", c.source)) for c in shown if not any(has_tag(c, tag) for tag in HIDDEN))
             minutes[title] = max(1, round(words / PACE))
-    if found := exercises(notebook):
-        minutes["Exercises"] = sum(exercise.minutes for exercise in found)
+    for exercise in exercises(notebook):
+        title = next(title for title, cells in sections(notebook) if exercise.task in cells)
+        minutes[title] = minutes.get(title, 0) + exercise.minutes
     return minutes
+
+
+def teaching_notes(name: str) -> dict[str, Any]:
+    """What an instructor says, asks and expects in a notebook: `aims` and `sections`; empty if it has no notes."""
+    path = NOTES / f"{name}.yaml"
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {"aims": [], "sections": {}}
 
 
 def measured(name: str) -> dict[str, Any] | None:
@@ -221,20 +236,33 @@ def measured(name: str) -> dict[str, Any] | None:
     return rows[-1] if rows else None
 
 
-def instructor_copy(notebook: Any, times: dict[str, Any] | None) -> Any:
-    """The notebook with its solutions in sight, and with notes on time.
+SAID = {
+    "point": "The point.",
+    "ask": "Ask:",
+    "expect": "Expect:",
+    "stuck": "Where they get stuck.",
+    "late": "If you are late:",
+}
 
-    `times` is the notebook's row of `book/results/notebook_times.json`; None if it has none.
+
+def instructor_copy(notebook: Any, times: dict[str, Any] | None, notes_of: dict[str, Any] | None = None) -> Any:
+    """The notebook with solutions and folded answers in sight, and with notes on what to say, and on time.
+
+    `times` is the notebook's row of `book/results/notebook_times.json`; None if it has none. `notes_of` is what
+    `teaching_notes` reads.
     """
     notebook = unrun(notebook)
     minutes = section_minutes(notebook)
     seconds: dict[str, float] = times["sections"] if times else {}
+    to_say = (notes_of or {"sections": {}})["sections"]
     notes: dict[int, str] = {}
     for title, cells in sections(notebook):
         if title in minutes and title not in ("Opening", "Exercises"):
             told = f"**Instructor.** {title}: about {minutes[title]} min."
             if seconds.get(title, 0) >= 1:
                 told += f" Its cells ran in {seconds[title]:.0f} s when they were timed."
+            for word, words in to_say.get(title, {}).items():
+                told += f"\n\n**{SAID[word]}** {' '.join(str(words).split())}"
             notes[cells.start] = told
     for exercise in exercises(notebook):
         notes[exercise.task] = (
@@ -246,11 +274,13 @@ def instructor_copy(notebook: Any, times: dict[str, Any] | None) -> Any:
             cell.source = f"# Solution\n{cell.source}"
     noted = []
     for i, cell in enumerate(notebook.cells):
+        if cell.cell_type == "markdown":
+            cell.source = cell.source.replace("<details>", "<details open>")
         noted.append(cell)
         if i in notes:
             noted.append(_note(f"cell-{i}", notes[i]))
     opening = "**Instructors' copy**, with all solutions in sight. "
-    of_exercises = minutes.get("Exercises", 0)
+    of_exercises = sum(exercise.minutes for exercise in exercises(notebook))
     opening += f"Plan about {sum(minutes.values()) - of_exercises} min for the text"
     opening += f" and {of_exercises} min for the exercises. " if of_exercises else ". "
     if times:
@@ -564,7 +594,9 @@ def main(names: list[str]) -> None:
             continue
         notebook = read(path)
         _write(student_copy(notebook), OUT / "students" / path.name)
-        _write(instructor_copy(notebook, measured(path.stem)), OUT / "instructors" / path.name)
+        _write(
+            instructor_copy(notebook, measured(path.stem), teaching_notes(path.stem)), OUT / "instructors" / path.name
+        )
         if exercises(notebook):
             html = slides_html(executed(path), f"../../html/book/{path.stem}.html")
             (OUT / "slides" / f"{path.stem}.html").write_text(html, encoding="utf-8")

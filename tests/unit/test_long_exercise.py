@@ -1,0 +1,162 @@
+"""What a check takes for an answer, what it says to one, and that it leaves everything as it was."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from snn_helpers.long.exercise import Check, NotYet, Undone, ask, number, tensor
+
+check = Check()
+
+
+@check.exercise(1)
+def half(answer: Any) -> str:
+    """A half."""
+    torch.rand(3), np.random.random(), random.random()
+    torch.set_default_dtype(torch.float64)
+    if number("half", answer, 0, 1, share=True) != 0.5:
+        raise NotYet("that is not a half")
+    return "Two of them are one."
+
+
+@check.exercise(2)
+def doubled(answer: Any) -> str:
+    """A function that doubles."""
+    found = tensor("double(...)", ask("double", answer, torch.arange(3.0)), [3])
+    if not torch.equal(found, torch.tensor([0.0, 2.0, 4.0], dtype=torch.float64)):
+        raise NotYet("that is not twice as much")
+    return "So it is."
+
+
+@check.exercise(3)
+def careless(answer: Any) -> str:
+    """A check that does not think of all kinds of answer."""
+    return str(answer["key"] + 1)
+
+
+@pytest.fixture(autouse=True)
+def not_strict(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SNN_STRICT_CHECKS", "0")
+    monkeypatch.delenv("NBGRADER_EXECUTION", raising=False)
+
+
+def said(capsys: pytest.CaptureFixture[str], *answer: Any) -> str:
+    assert check(*answer) is None  # type: ignore[func-returns-value]
+    return " ".join(capsys.readouterr().out.split())
+
+
+RIGHT = [0.5, torch.tensor(0.5), torch.tensor([0.5], requires_grad=True), np.float32(0.5), np.array(0.5), [0.5], (0.5,)]
+
+
+@pytest.mark.parametrize("answer", RIGHT, ids=repr)
+def test_a_number_may_come_in_any_of_its_forms(answer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, 1, answer) == "Right. Two of them are one."
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (0.4, "not a half"),
+        (50, "looks like per cent"),
+        (-3, "between 0 and 1"),
+        (1000, "between 0 and 1"),
+        (float("nan"), "finite number"),
+        (float("inf"), "finite number"),
+        ("0.5", "is the text '0.5'"),
+        ([0.5, 0.5], "is a list of 2"),
+        ([], "is a list of 0"),
+        ([[0.5], [0.1, 0.2]], "is a list of 2"),
+        (True, "is True"),
+        (0.5j, "complex number"),
+        (torch.rand(2, 2), r"a tensor of the shape \[2, 2\] of 4"),
+        (lambda: 0.5, "is a function"),
+        ({"a": 0.5}, "is a dictionary"),
+        (float, "type type"),
+        (torch.nn.Linear(1, 1), "of the type Linear"),
+    ],
+)
+def test_another_kind_of_answer_gets_words(answer: Any, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    import re
+
+    told = said(capsys, 1, answer)
+    assert told.startswith("Not yet: ") and re.search(words, told), told
+
+
+def in_place(x: torch.Tensor) -> torch.Tensor:
+    x *= 2
+    return x
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda x: 2 * x, "Right. So it is."),
+        (lambda x: [0, 2, 4], "Right. So it is."),
+        (lambda x: (2 * x).numpy(), "Right. So it is."),
+        (lambda x: None, "Exercise 2 is yours to do: double returns None so far."),
+        (None, "Exercise 2 is yours to do: put your answer in place of None"),
+        (in_place, "Not yet: double changes a tensor that it was given, in place"),
+        (lambda x: x + "a", "Not yet: double stops with an error (TypeError"),
+        (lambda: 2, "Not yet: double stops with an error (TypeError"),
+        (lambda x: 2 * x[:2], "Not yet: double(...) should have the shape [3], and has [2]"),
+        (lambda x: x / 0, "Not yet: double(...) holds numbers that are not finite"),
+        (lambda x: "twice", "Not yet: double(...) should be a tensor, and is the text 'twice'"),
+        (lambda x: ["a", "b", "c"], "Not yet: double(...) should be a tensor of numbers, and is a list"),
+        (4, "Not yet: double should be a function, and is of the type int"),
+    ],
+)
+def test_functions_are_asked_and_what_becomes_of_it_is_told(
+    answer: Any, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said(capsys, 2, answer).startswith(words)
+
+
+@pytest.mark.parametrize("answer", [3, [1], {"key": "a"}, {}])
+def test_a_check_never_ends_in_a_traceback(answer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert said(capsys, 3, answer).startswith("Not yet: the check cannot work with this answer (")
+
+
+def test_a_check_changes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    undisturbed = torch.rand(2), np.random.random(2), random.random()
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    for answer in (0.5, 0.4, None):
+        said(capsys, 1, answer)
+    drawn = torch.rand(2), np.random.random(2), random.random()
+    assert torch.equal(undisturbed[0], drawn[0]) and (undisturbed[1] == drawn[1]).all() and undisturbed[2] == drawn[2]
+    assert torch.get_default_dtype() == torch.float32
+    given = torch.ones(3)
+
+    @check.exercise(4)
+    def spoils(answer: Any, given: Any) -> str:
+        answer += 1
+        given["net"] = None
+        return "It was spoilt."
+
+    of_notebook = {"net": given}
+    check(4, given, given=of_notebook)
+    assert torch.equal(given, torch.ones(3)) and of_notebook == {"net": given}
+
+
+@pytest.mark.parametrize("variable", [("SNN_STRICT_CHECKS", "1"), ("NBGRADER_EXECUTION", "autograde")])
+def test_where_a_program_asks_a_wrong_answer_raises(
+    variable: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(*variable)
+    assert said(capsys, 1, 0.5).startswith("Right.")
+    with pytest.raises(NotYet, match="not a half"):
+        check(1, 0.4)
+    with pytest.raises(Undone, match="yours to do"):
+        check(1, None)
+
+
+def test_an_exercise_has_one_check_and_an_unknown_one_is_refused() -> None:
+    with pytest.raises(ValueError, match="no check for an exercise 9 here, only for 1, 2, 3"):
+        check(9, 0.5)
+    with pytest.raises(ValueError, match="exercise 1 has a check already: half"):
+        check.exercise(1)(doubled)
