@@ -20,7 +20,7 @@ from snn_helpers.long.recording import provenance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "teach"))
 
-from make_workshop import BOOK, keep, notebooks, outputs_of, run, section_minutes
+from make_workshop import BOOK, keep, notebooks, outputs_of, run, text_and_exercises
 
 RECORD = BOOK / "results" / "notebook_times.json"
 
@@ -47,14 +47,13 @@ def main(names: list[str]) -> None:
         rows = json.loads(RECORD.read_text(encoding="utf-8"))["trials"] if RECORD.exists() else []
         load = os.getloadavg()[0]
         notebook, times = run(paths[name])
-        minutes = section_minutes(notebook)
-        of_exercises = minutes.pop("Exercises", 0)
+        of_text, of_exercises = text_and_exercises(notebook)
         row = {
             "settings": {"notebook": name, "seed": 0},
             **times,
             "cores": os.cpu_count(),
             "load": round(load, 1),  # on average in the minute before: of other work
-            "text_minutes": sum(minutes.values()),
+            "text_minutes": of_text,
             "exercise_minutes": of_exercises,
         }
         write([row for row in rows if row["settings"]["notebook"] != name] + [row])

@@ -45,6 +45,7 @@ LEVELS = {"short": 2, "easy": 5, "medium": 10, "hard": 15}  # minutes that a les
 POINTS = {"short": 1, "easy": 1, "medium": 2, "hard": 3}  # that an exercise earns
 NOTES = Path(__file__).with_name("notes")  # what to say, ask and expect at each section
 PACE = 120  # words of prose and code a minute, to read, run and talk about
+FORMULA = 1 / 3  # of a minute
 HIDDEN = ("hide-cell", "hide-input", "setup")
 PARTS = ("exercise", "solution", "check")
 HEADING = re.compile(r"^### Exercise (\d+) \((\w+)\)\. (.+)$", re.M)
@@ -206,20 +207,36 @@ def sections(notebook: Any) -> list[tuple[str, range]]:
 
 
 def section_minutes(notebook: Any) -> dict[str, int]:
-    """Minutes for each section: its prose and the code in sight at `PACE`, 1 at least; exercises by their level.
+    """Minutes for each section, its exercises included; at least 1.
 
-    An estimate to plan with: nobody was timed.
+    An estimate to plan with: nobody was timed. Prose and the code in sight at `PACE`, `FORMULA` for each formula that
+    has a line of its own, 1 minute for each question to predict, exercises by their level. Folded answers are free.
     """
     minutes = {}
     for title, cells in sections(notebook):
         if title not in ("Exercises", "Sources"):
             shown = [notebook.cells[i] for i in cells]
-            words = sum(len(re.findall(r"\w+", c.source)) for c in shown if not any(has_tag(c, tag) for tag in HIDDEN))
-            minutes[title] = max(1, round(words / PACE))
+            read = sum(_minutes_of(cell) for cell in shown if not any(has_tag(cell, tag) for tag in HIDDEN))
+            minutes[title] = max(1, round(read))
     for exercise in exercises(notebook):
         title = next(title for title, cells in sections(notebook) if exercise.task in cells)
         minutes[title] = minutes.get(title, 0) + exercise.minutes
     return minutes
+
+
+def _minutes_of(cell: Any) -> float:
+    if any(has_tag(cell, part) for part in PARTS) or HEADING.search(cell.source):
+        return 0.0  # counted by its level
+    text = re.sub(r"<details>[\s\S]*?</details>", "", cell.source)
+    text, formulas = re.subn(r"\$\$[\s\S]*?\$\$", "", text) if cell.cell_type == "markdown" else (text, 0)
+    predicted = "**Predict, then look.**" in text
+    return len(re.findall(r"\w+", text)) / PACE + FORMULA * formulas + predicted
+
+
+def text_and_exercises(notebook: Any) -> tuple[int, int]:
+    """The minutes of a notebook's text, and those of its exercises."""
+    of_exercises = sum(exercise.minutes for exercise in exercises(notebook))
+    return sum(section_minutes(notebook).values()) - of_exercises, of_exercises
 
 
 def teaching_notes(name: str) -> dict[str, Any]:
@@ -280,8 +297,8 @@ def instructor_copy(notebook: Any, times: dict[str, Any] | None, notes_of: dict[
         if i in notes:
             noted.append(_note(f"cell-{i}", notes[i]))
     opening = "**Instructors' copy**, with all solutions in sight. "
-    of_exercises = sum(exercise.minutes for exercise in exercises(notebook))
-    opening += f"Plan about {sum(minutes.values()) - of_exercises} min for the text"
+    of_text, of_exercises = text_and_exercises(notebook)
+    opening += f"Plan about {of_text} min for the text"
     opening += f" and {of_exercises} min for the exercises. " if of_exercises else ". "
     if times:
         opening += (
