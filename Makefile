@@ -5,6 +5,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 # requirements-hashed.txt has the same pins with the hash of each file; CI installs from it.
 REQUIREMENTS ?= requirements.txt
+# TORCH=cpu installs the build of torch for processors alone: over 4 GB less, and no chapter needs a GPU.
+TORCH ?=
+ifneq ($(filter-out cpu,$(TORCH)),)
+  $(error TORCH is '$(TORCH)'; it can be cpu, or left out)
+endif
+INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/cpu)
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -96,6 +102,6 @@ clean:
 	       "Name another: make book PYTHON=python3.12" >&2; exit 1 ;; \
 	esac
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet -r $(REQUIREMENTS)
+	$(BIN)/python -m pip install --quiet $(INDEX) -r $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@

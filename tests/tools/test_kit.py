@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gzip
 import hashlib
 import os
@@ -213,7 +214,51 @@ def test_with_wheels_the_readme_installs_all_of_them_from_the_kit(
     make_kit.gather(kit, wheels=True, students=True, html=tmp_path, pip_options=options)
     (download,) = [arguments for arguments in asked if arguments[0] == "download"]
     assert "-r" in download and list(download[-3:]) == options and str(kit / "wheels") in download
+    assert "https://download.pytorch.org/whl/cpu" in download
     told = (kit / "README.md").read_text()
     commands = [line for line in told.splitlines() if "pip install" in line]
     assert len(commands) == 2 and all("--no-index --find-links wheels" in command for command in commands)
+    assert not any("extra-index-url" in command for command in commands), "the kit needs no index"
     assert "packed without" not in told and "whose wheel is in `wheels`" in told
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_build_of_torch_for_processors_is_the_default(
+    gpu: bool, no_mnist: None, workshop: Path, tmp_path: Path
+) -> None:
+    kit = tmp_path / "kit"
+    kit.mkdir()
+    make_kit.gather(kit, wheels=False, students=True, html=tmp_path, pip_options=[], gpu=gpu)
+    block = (kit / "README.md").read_text().split("```")[1]
+    lines = block.strip().splitlines()
+    assert lines[0] == "python3 -m venv .venv" and lines[-1] == ".venv/bin/python check.py"
+    assert ("--extra-index-url https://download.pytorch.org/whl/cpu" in lines[1]) != gpu
+    assert lines[1].endswith("-r requirements-learn.txt") and (kit / "requirements-learn.txt").exists()
+    assert "snn-helpers" in lines[2] and len(lines) == 4, "one block, in the order in which it runs"
+
+
+def test_what_a_learner_needs_is_pinned_as_the_book_is_and_covers_what_notebooks_import() -> None:
+    learn = [line for line in (ROOT / "requirements-learn.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert set(learn) <= set((ROOT / "requirements.txt").read_text().splitlines())
+    named = {line.split("==")[0].replace("-", "_") for line in learn} | {
+        "IPython",
+        "mpl_toolkits",
+        "sklearn",
+        "traitlets",
+    }
+    own = {"snn_helpers", "snn_chapters"}
+    code = [
+        cell.source for path in make_workshop.notebooks() for cell in code_cells(read(path)) if "%" not in cell.source
+    ]
+    code += [
+        path.read_text("utf-8") for path in [*ROOT.glob("snn_helpers/**/*.py"), *ROOT.glob("book/snn_chapters/**/*.py")]
+    ]
+    for text in code:
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                modules = {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                modules = {node.module.split(".")[0]}
+            else:
+                continue
+            assert modules <= named | own | set(sys.stdlib_module_names), modules

@@ -1,11 +1,11 @@
 """Pack all that a room with no network needs into one .zip in _build/kit; `make kit` calls this.
 
-    python book/_scripts/teach/make_kit.py [--wheels] [--students] [-- OPTIONS OF pip download]
+    python book/_scripts/teach/make_kit.py [--wheels] [--students] [--gpu] [-- OPTIONS OF pip download]
 
 It holds the notebooks, the workshop's copies and slides, the built pages, the digits, a wheel of the
-helpers and the pinned list of packages; with `--wheels` the wheels of all of them too, for the platform
+helpers and the pinned list of what a learner needs; with `--wheels` the wheels of all of them too, for the platform
 it runs on (options after `--`, such as `--platform`, go to pip). With `--students` it leaves out
-whatever holds a solution, so that it can be handed out.
+whatever holds a solution, so that it can be handed out. torch is its build for processors, unless `--gpu` is given.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ from address import pages_address
 ROOT = Path(__file__).resolve().parents[3]
 OUT = ROOT / "_build" / "kit"
 NAME = "spikes-and-gradients"
+LEARN = "requirements-learn.txt"
 FROM_KIT = "--no-index --find-links wheels "  # options of pip
+CPU = "--extra-index-url https://download.pytorch.org/whl/cpu "  # 4 GB a machine less
 
 README = """\
 # Spikes and Gradients: the kit for a room with no network
@@ -152,7 +154,7 @@ CONTENTS = {
     "html": "the pages, with figures, numbers and live explorers",
     "data": "handwritten digits (MNIST, by Y. LeCun, C. Cortes and C. J. C. Burges, CC BY-SA 3.0)",
     "wheels": "Python packages to install from",
-    "requirements.txt": "the packages, with the versions that the book was tested with",
+    "requirements-learn.txt": "the packages, with the versions that the book was tested with",
     "check.py": "tells whether a machine is ready, and starts",
     "LICENSE": "code under MIT, text and figures under CC BY 4.0",
 }
@@ -214,8 +216,9 @@ def pinned(package: str) -> str:
     return found.group(0)
 
 
-def gather(kit: Path, *, wheels: bool, students: bool, html: Path, pip_options: list[str]) -> None:
+def gather(kit: Path, *, wheels: bool, students: bool, html: Path, pip_options: list[str], gpu: bool = False) -> None:
     """Lay out the kit in an empty folder."""
+    index = "" if gpu else CPU
     workshop = make_workshop.OUT
     for name in ("students", "slides") if students else ("students", "instructors", "slides"):
         shutil.copytree(workshop / name, kit / "workshop" / name)
@@ -235,7 +238,7 @@ def gather(kit: Path, *, wheels: bool, students: bool, html: Path, pip_options: 
     (kit / "wheels").mkdir()
     make_wheel(kit / "wheels")
     if wheels:
-        _pip("download", "-r", str(ROOT / "requirements.txt"), "--dest", str(kit / "wheels"), *pip_options)
+        _pip("download", *index.split(), "-r", str(ROOT / LEARN), "--dest", str(kit / "wheels"), *pip_options)
     if copy_digits(kit / "data"):
         digits = "all 70,000 of MNIST, in `data`."
     else:
@@ -248,15 +251,15 @@ def gather(kit: Path, *, wheels: bool, students: bool, html: Path, pip_options: 
                 digits += ", whose wheel is in `wheels`."
             except KitError:
                 digits += ". Its wheel could not be downloaded here, so each machine must have the package already."
-    for name in ("requirements.txt", "LICENSE"):
+    for name in (LEARN, "LICENSE"):
         shutil.copy(ROOT / name, kit)
     (kit / "check.py").write_text(CHECK, encoding="utf-8")
     (kit / "README.md").write_text(
         README.format(
             contents="\n".join(f"| `{name}` | {what} |" for name, what in CONTENTS.items() if (kit / name).exists()),
             digits=digits,
-            and_the_packages="" if wheels else ", and the packages of `requirements.txt` (see below)",
-            packages=f".venv/bin/python -m pip install {FROM_KIT * wheels}-r requirements.txt\n",
+            and_the_packages="" if wheels else f", and the packages of `{LEARN}` (see below)",
+            packages=f".venv/bin/python -m pip install {FROM_KIT if wheels else index}-r {LEARN}\n",
             unless=""
             if wheels
             else (
@@ -290,8 +293,9 @@ def pack(kit: Path, target: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description="Pack all that a room with no network needs.")
-    parser.add_argument("--wheels", action="store_true", help="add the wheels of all packages (some GB)")
+    parser.add_argument("--wheels", action="store_true", help="add the wheels of all packages")
     parser.add_argument("--students", action="store_true", help="leave out all that holds a solution")
+    parser.add_argument("--gpu", action="store_true", help="torch for GPUs too: 4 GB more on each machine")
     parser.add_argument("pip_options", nargs="*", help="options for pip download, after --")
     chosen = parser.parse_args(arguments)
     html = ROOT / "_build" / "html"
@@ -304,7 +308,14 @@ def main(arguments: list[str]) -> int:
         kit = Path(aside) / name
         kit.mkdir()
         try:
-            gather(kit, wheels=chosen.wheels, students=chosen.students, html=html, pip_options=chosen.pip_options)
+            gather(
+                kit,
+                wheels=chosen.wheels,
+                students=chosen.students,
+                html=html,
+                pip_options=chosen.pip_options,
+                gpu=chosen.gpu,
+            )
         except (KitError, DataError) as error:
             print(f"There is no kit: {error}")
             return 1
