@@ -242,7 +242,7 @@ def test_what_a_learner_needs_is_pinned_as_the_book_is_and_covers_what_notebooks
     assert set(learn) <= set((ROOT / "requirements.txt").read_text().splitlines())
     named = {line.split("==")[0].replace("-", "_") for line in learn} | {
         "IPython",
-        "mpl_toolkits",
+        "cycler",
         "sklearn",
         "traitlets",
     }
