@@ -8,7 +8,6 @@ import io
 import re
 import tokenize
 from collections.abc import Callable
-from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -326,93 +325,3 @@ def test_each_section_has_a_note_for_who_teaches_it(path: Path) -> None:
     for title, note in notes.items():
         assert set(note) == {"point", "ask", "expect", "stuck", "late"}, f"{path.name}, {title}"
         assert all(len(str(words)) >= 15 for words in note.values()), f"{path.name}, {title}"
-
-
-# --- slides --------------------------------------------------------------------------------------
-
-PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
-
-
-def with_outputs(path: Path) -> Any:
-    """The chapter as if it had run: a picture for each figure, a widget for each explorer, one line for the rest."""
-    notebook = read(path)
-    for cell in code_cells(notebook):
-        if "plt.show()" in cell.source:
-            data = {"image/png": PNG}
-        elif "Explorer(" in cell.source:
-            data = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "NeuronExplorer()"}
-        elif "Markdown(" in cell.source:
-            data = {"text/markdown": "A **measured** number."}
-        else:
-            continue
-        cell.outputs = [nbformat.v4.new_output("display_data", data=data)]
-    return notebook
-
-
-@pytest.fixture(scope="module", params=[CHAPTERS[0], CHAPTERS[-1]], ids=lambda path: path.stem)
-def slides(request: pytest.FixtureRequest) -> tuple[Any, str]:
-    notebook = with_outputs(request.param)
-    return notebook, make_workshop.slides_html(notebook, f"../../html/book/{request.param.stem}.html")
-
-
-def test_slides_load_nothing_but_their_assets(slides: tuple[Any, str], tmp_path: Path) -> None:
-    _, html = slides
-    loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*?(?:src|href)=\"([^\"]+)\"", html)
-    inside = [url for url in loaded if not url.startswith("data:image/")]
-    make_workshop.copy_assets(tmp_path)
-    assert inside and all((tmp_path / url.removeprefix("assets/")).is_file() for url in inside), inside
-    for own in [html, *(path.read_text("utf-8") for path in tmp_path.glob("*.css"))]:
-        assert not re.search(r"(url\(|@import|import\(|fetch\()[\"' ]*(https?:)?//", own)
-
-
-def test_slides_show_every_heading_figure_and_exercise_and_no_solution(slides: tuple[Any, str]) -> None:
-    notebook, html = slides
-    made = make_workshop.slides_of(notebook, "page.html")
-    headings = [slide.heading for slide in made if not slide.heading.startswith("####")]
-    wanted = re.findall(
-        r"^#{1,3} .+$", "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown"), re.M
-    )
-    assert headings == [heading for heading in wanted if heading != "## Sources"]
-    figures = [
-        cell
-        for cell in code_cells(notebook)
-        if "plt.show()" in cell.source and not {"check", "remove-output"} & set(cell.metadata.get("tags", []))
-    ]
-    assert html.count("data:image/png;base64") == len(figures)
-    for cell in figures:
-        # Whoever cannot see the wall can ask the page what it shows.
-        alt = cell.metadata.mystnb.image.alt
-        assert alt in unescape(html), alt
-    text = re.sub(r"<[^>]+>|\s+", "", html)
-    for exercise in exercises(notebook):
-        before = notebook.cells[: exercise.exercise + 1]
-        known = set().union(*(lines(cell.source) for cell in before if cell.cell_type == "code"))
-        for line in lines(notebook.cells[exercise.solution].source) - known:
-            assert line not in text
-    assert not re.search(r'href="\w+\.ipynb', html), "the slides stand beside no notebooks"
-    assert re.search(r'href="\.\./\.\./html/book/\d\d_\w+\.html', html)
-    assert html.count("<section") == html.count("</section>") > len(made)
-
-
-def test_prose_goes_to_the_notes_and_no_slide_is_overfull(slides: tuple[Any, str]) -> None:
-    notebook, html = slides
-    made = make_workshop.slides_of(notebook, "page.html")
-    assert html.count('<aside class="notes">') == sum(bool(slide.told) for slide in made) > 5
-    for slide in made:
-        assert slide.size <= make_workshop.ROOM or len(slide.shown) <= 2, slide.heading
-        assert slide.shown or slide.heading.startswith("#")
-
-
-def test_an_explorer_becomes_a_link_to_its_page() -> None:
-    html = make_workshop.slides_html(with_outputs(CHAPTERS[0]), "../../html/book/01_neuron_dynamics.html")
-    assert 'href="../../html/book/01_neuron_dynamics.html"' in html
-    assert "application/vnd.jupyter.widget" not in html
-
-
-def test_the_vendored_reveal_is_what_its_note_says() -> None:
-    folder = ROOT / "book" / "_scripts" / "teach" / "slides" / "reveal"
-    note = (folder / "README.md").read_text("utf-8")
-    version = re.search(r"reveal\.js (\d+\.\d+\.\d+)", note)
-    assert version and f"reveal.js {version.group(1)}" in (folder / "reveal.js").read_text("utf-8")[:200]
-    assert "sphinx-revealjs==" in note
-    assert "Hakim El Hattab" in (folder / "LICENSE").read_text("utf-8")

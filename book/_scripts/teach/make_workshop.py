@@ -4,9 +4,9 @@
 
 - `students`: the notebooks without solutions; blanks and checks stay;
 - `instructors`: the notebooks with solutions in sight, and notes on the time that each part takes;
-- `slides`: each chapter as a slide show in one folder, which needs no network.
+- `slides`: a slide show for each of the three lessons, in one folder, which needs no network (see make_slides.py).
 
-The notebooks in `book/` are the only source. Everything here follows from their headings and tags.
+Copies follow from the headings and tags of the notebooks in `book/`, and from the notes for instructors in `notes`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import resource
 import shutil
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -27,14 +27,13 @@ from typing import Any
 import nbformat
 import yaml
 from nbclient import NotebookClient
-from nbconvert.exporters import SlidesExporter
-from traitlets.config import Config
 
 from snn_helpers.long.files import write_whole
 from snn_helpers.records import load_results
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
 
+import make_slides
 from build_book import pages_in_order
 from inputs import notebook_key, outputs_are_true
 
@@ -396,194 +395,6 @@ def _write(notebook: Any, path: Path) -> None:
     write_whole(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
 
 
-# --- slides --------------------------------------------------------------------------------------
-
-SKIPPED = ("setup", "parameters", "exercise", "solution", "check", "hide-cell")
-WIDGET = "application/vnd.jupyter.widget-view+json"
-MOST_LINES = 26  # of code on one slide
-ROOM = 19  # lines of text on one slide, before what follows goes to the next one
-
-
-@dataclass
-class Slide:
-    """A heading, what is shown below it, and what the speaker says; `size` is in lines of text, estimated."""
-
-    heading: str
-    opens: bool  # a section: others hang below it
-    shown: list[Any] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
-    size: float = 0.0
-
-
-def slides_of(notebook: Any, page: str) -> list[Slide]:
-    """The notebook as slides; `notebook` has its outputs, `page` is the link to its page.
-
-    Each heading opens a slide, and goes on to a further one when it is full. Formulas, lists, tables and quotations
-    stay in sight; of prose only its first sentence does, and all of it goes to the speaker's notes. Code that defines
-    or prints is shown if it is short, and so is each figure. What comes before the first section prepares a run, and
-    stays away; exercises come without blank, solution and check.
-    """
-    slides: list[Slide] = []
-    waiting: list[tuple[Any, float]] = []  # text that stays with what comes after it
-
-    def show(*pieces: tuple[Any, float]) -> None:
-        if not pieces:
-            return
-        size = sum(size for _, size in pieces)
-        if slides[-1].size + size > ROOM and slides[-1].size > 1:
-            slides.append(Slide("#### " + slides[-1].heading.lstrip("# "), opens=False))
-        slides[-1].shown += [cell for cell, _ in pieces]
-        slides[-1].size += size
-
-    def let_go() -> None:
-        show(*waiting)
-        waiting.clear()
-
-    section = ""
-    for cell in notebook.cells:
-        if cell.cell_type == "markdown":
-            for title, body in _split(cell.source):
-                if title:
-                    let_go()
-                    section = title if title.startswith(("# ", "## ")) else section
-                if section == "## Sources" or (section.startswith("# ") and not title):
-                    continue
-                if title:
-                    slides.append(Slide(title, opens=not title.startswith("###")))
-                blocks, told = ([body], "") if title.startswith("### Exercise") else _shown_and_told(body)
-                for block in blocks:
-                    if not (waiting and waiting[-1][0].source.endswith(":")):
-                        let_go()
-                    new = nbformat.v4.new_markdown_cell(block)
-                    waiting.append((new, _lines_of(block)))
-                if told:
-                    slides[-1].told.append(told)
-        elif section.startswith("## ") and not any(has_tag(cell, tag) for tag in SKIPPED):
-            for piece in _code_pieces(cell, page):
-                if sum(size for _, size in waiting) + piece[1] > ROOM:
-                    let_go()
-                show(*waiting, piece)
-                waiting.clear()
-    let_go()
-    return slides
-
-
-def _as_notebook(notebook: Any, slides: list[Slide]) -> Any:
-    """Slides as nbconvert reads them: cells with slide types."""
-    made = copy.deepcopy(notebook)
-    made.metadata.pop("widgets", None)
-    made.cells = []
-
-    def add(cell: Any, kind: str) -> None:
-        cell.id = f"slide-{len(made.cells)}"
-        cell.metadata["slideshow"] = {"slide_type": kind}
-        made.cells.append(cell)
-
-    for slide in slides:
-        add(nbformat.v4.new_markdown_cell(slide.heading), "slide" if slide.opens else "subslide")
-        for cell in slide.shown:
-            add(cell, "-")
-        if slide.told:
-            add(nbformat.v4.new_markdown_cell("\n\n".join(slide.told)), "notes")
-    return made
-
-
-def _lines_of(source: str) -> float:
-    """How many lines of a slide a piece of Markdown takes, roughly."""
-    if source.lstrip().startswith("$$"):
-        return 2.5 + source.count("\\\\")
-    return 0.5 + sum(max(1, -(-len(line) // 85)) for line in source.splitlines() if line.strip())
-
-
-def _split(source: str) -> list[tuple[str, str]]:
-    """The parts of a Markdown cell, each with the heading above it, or ""."""
-    pieces = re.split(r"^(#{1,3} .+)$", source, flags=re.M)
-    parts = [("", pieces[0].strip())] if pieces[0].strip() else []
-    return parts + [(title.strip(), body.strip()) for title, body in zip(pieces[1::2], pieces[2::2])]
-
-
-def _shown_and_told(body: str) -> tuple[list[str], str]:
-    """Blocks for the slide, and prose for the notes. A sentence that ends in a colon introduces what follows."""
-    shown: list[str] = []
-    told: list[str] = []
-    blocks = [block for block in re.split(r"\n\s*\n", body) if block.strip()]
-    for i, block in enumerate(blocks):
-        following = blocks[i + 1] if i + 1 < len(blocks) else ""
-        sentences = re.split(r"(?<=[.?!]) (?=[A-Z])", " ".join(block.split()))
-        if _is_display(block) or block.startswith("**"):
-            shown.append(block)
-            continue
-        told.append(block)
-        if block.rstrip().endswith(":") and _is_display(following):
-            shown.append(sentences[-1])
-        elif i == 0:
-            shown.append(sentences[0])
-    return shown, "\n\n".join(told)
-
-
-def _is_display(block: str) -> bool:
-    return bool(re.match(r"\s*(\$\$|[-*] |\d+\. |\||>)", block))
-
-
-def _code_pieces(cell: Any, page: str) -> list[tuple[Any, float]]:
-    """What a code cell brings to the slides, each with its size: its code if it explains, and what it shows."""
-    pieces: list[tuple[Any, float]] = []
-    outputs = [output for output in cell.outputs if output.output_type != "error" and output.get("name") != "stderr"]
-    live = any(WIDGET in output.get("data", {}) for output in outputs) or has_tag(cell, "remove-output")
-    outputs = [] if live else outputs
-    code = cell.source.strip()
-    explains = bool(re.search(r"^(def|class) ", code, re.M)) and "plt." not in code and "ax." not in code
-    if explains and not has_tag(cell, "hide-input") and not live and len(code.splitlines()) <= MOST_LINES:
-        source = copy.deepcopy(cell)
-        source.outputs = []
-        source.metadata["tags"] = []
-        pieces.append((source, 1 + 0.75 * len(code.splitlines())))
-    for output in outputs:
-        result = copy.deepcopy(cell)
-        result.outputs = [output]
-        result.metadata["tags"] = ["no-input"]
-        data = output.get("data", {})
-        if "image/png" in data or "image/svg+xml" in data:
-            size = 13.0
-        else:
-            size = _lines_of("".join(data.get("text/markdown", data.get("text/plain", output.get("text", "")))))
-        pieces.append((result, size))
-    if live:
-        text = f"This one is live: [try it on the page]({page})."
-        pieces.append((nbformat.v4.new_markdown_cell(text), 1.5))
-    return pieces
-
-
-def slides_html(notebook: Any, page: str) -> str:
-    """The slide show as one page of HTML, which loads only what `assets/` beside it holds."""
-    config = Config()
-    config.TagRemovePreprocessor.enabled = True
-    config.TagRemovePreprocessor.remove_input_tags = {"no-input"}
-    exporter = SlidesExporter(
-        config=config,
-        template_name="book_slides",
-        extra_template_basedirs=[str(Path(__file__).with_name("slides"))],
-    )
-    title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
-    slides = _as_notebook(notebook, slides_of(notebook, page))
-    for cell in slides.cells:
-        alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
-        for output in cell.get("outputs", []):
-            if alt and "image/png" in output.get("data", {}):
-                output.metadata["alt"] = alt
-    slides.metadata["title"] = title
-    html, _ = exporter.from_notebook_node(slides)
-    # Other chapters are pages here, not notebooks.
-    return re.sub(r'href="(\w+)\.(?:ipynb|md)(#[^"]*)?"', rf'href="{page.rpartition("/")[0]}/\1.html\2"', str(html))
-
-
-def copy_assets(folder: Path) -> None:
-    """What the slides load: reveal.js, the book's own style, and MathJax."""
-    shutil.copytree(Path(__file__).with_name("slides") / "reveal", folder, dirs_exist_ok=True)
-    shutil.copy(Path(__file__).with_name("slides") / "slides.css", folder)
-    shutil.copy(BOOK / "_static" / "mathjax" / "tex-svg.js", folder)
-
-
 def copy_pages(folder: Path) -> None:
     """The pages that notebooks link to and that are no notebooks, so that the links of the copies live."""
     linked = {name for path in notebooks() for name in re.findall(r"\]\((\w+\.md)", path.read_text(encoding="utf-8"))}
@@ -595,6 +406,22 @@ def copy_pages(folder: Path) -> None:
 # --- all of it -----------------------------------------------------------------------------------
 
 
+def write_slides(folder: Path) -> None:
+    """The slides of the three lessons, with what they load beside them."""
+    paths = {path.stem: path for path in notebooks()}
+    known: dict[str, Any] = {}
+
+    def with_outputs(name: str) -> Any:
+        if name not in known:
+            known[name] = executed(paths[name])
+        return known[name]
+
+    make_slides.copy_assets(folder / "assets")
+    for name, plan in make_slides.plans().items():
+        html = make_slides.html_of(make_slides.lesson(name, plan, with_outputs), "../../html/book")
+        write_whole(folder / make_slides.file_name(name), html.encode("utf-8"))
+
+
 def main(names: list[str]) -> None:
     paths = notebooks()
     unknown = sorted(set(names) - {path.stem for path in paths})
@@ -603,7 +430,6 @@ def main(names: list[str]) -> None:
     if not names:  # a copy of a notebook that is no more would lie about for ever
         for folder in ("students", "instructors", "slides"):
             shutil.rmtree(OUT / folder, ignore_errors=True)
-    copy_assets(OUT / "slides" / "assets")
     for folder in ("students", "instructors"):
         copy_pages(OUT / folder)
     for path in paths:
@@ -614,9 +440,8 @@ def main(names: list[str]) -> None:
         _write(
             instructor_copy(notebook, measured(path.stem), teaching_notes(path.stem)), OUT / "instructors" / path.name
         )
-        if exercises(notebook):
-            html = slides_html(executed(path), f"../../html/book/{path.stem}.html")
-            (OUT / "slides" / f"{path.stem}.html").write_text(html, encoding="utf-8")
+    if not names:
+        write_slides(OUT / "slides")
     print(f"The workshop is in {OUT}: students, instructors, and slides to open in a browser.")
 
 
