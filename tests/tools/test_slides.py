@@ -17,7 +17,8 @@ from notebooks import BOOK, code_cells, read
 ROOT = Path(__file__).resolve().parents[2]
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
 MOST_WORDS, MOST_LINES, WIDEST = 50, 12, 66  # of a slide's text; of its code
-POINTING = re.compile(r"(?:^|[.!?:] |^[-*] |^\d\. )(So|And|But|That|They|Then|These|Those|This|It) \b", re.M)
+# What points at something said before: anywhere, and where a slide begins.
+POINTING = re.compile(r"(?:^|[.!?:] |^[-*] |^\d\. )(So|And|But|That|They|Then|These|Those) \b|\A(It|This) \b", re.M)
 FENCED = re.compile(r"```(?:python)?\n([\s\S]*?)```")
 
 WRITTEN = [
@@ -47,7 +48,7 @@ def with_outputs(name: str) -> Any:
 
 
 def prose(slide: Slide) -> str:
-    return re.sub(r"\$\$[\s\S]*?\$\$", "", SHOWN.sub("", FENCED.sub("", slide.body)))
+    return re.sub(r"\$\$[\s\S]*?\$\$|\$[^$]+\$", "", SHOWN.sub("", FENCED.sub("", slide.body))).strip()
 
 
 @each_lesson
