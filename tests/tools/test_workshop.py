@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import base64
 import copy
 import io
 import re
@@ -19,6 +20,8 @@ import yaml
 from make_workshop import Exercise, WorkshopError, exercises, has_tag, instructor_copy, student_copy
 from nbclient import NotebookClient
 from notebooks import CHAPTERS, NOTEBOOKS, PARAMETERS, code_cells, each_chapter, offline, read
+
+from snn_helpers.long.drawings import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -339,6 +342,8 @@ def with_outputs(path: Path) -> Any:
     for cell in code_cells(notebook):
         if "plt.show()" in cell.source:
             data = {"image/png": PNG}
+        elif cell.source.startswith("drawing("):
+            data = {"image/svg+xml": drawing(ast.literal_eval(cell.source.removeprefix("drawing"))).data}
         elif "Explorer(" in cell.source:
             data = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "NeuronExplorer()"}
         elif "Markdown(" in cell.source:
@@ -378,8 +383,10 @@ def test_slides_show_every_heading_figure_and_exercise_and_no_solution(slides: t
         for cell in code_cells(notebook)
         if "plt.show()" in cell.source and not {"check", "remove-output"} & set(cell.metadata.get("tags", []))
     ]
+    drawings = [cell for cell in code_cells(notebook) if cell.source.startswith("drawing(")]
     assert html.count("data:image/png;base64") == len(figures)
-    for cell in figures:
+    assert html.count("data:image/svg+xml;base64") == len(drawings)
+    for cell in [*figures, *drawings]:
         # Whoever cannot see the wall can ask the page what it shows.
         alt = cell.metadata.mystnb.image.alt
         assert alt in unescape(html), alt
@@ -407,6 +414,23 @@ def test_an_explorer_becomes_a_link_to_its_page() -> None:
     html = make_workshop.slides_html(with_outputs(CHAPTERS[0]), "../../html/book/01_neuron_dynamics.html")
     assert 'href="../../html/book/01_neuron_dynamics.html"' in html
     assert "application/vnd.jupyter.widget" not in html
+
+
+def test_a_drawing_has_a_slide_of_its_own_and_its_words() -> None:
+    cell = nbformat.v4.new_code_cell('drawing("synapse")', metadata={"tags": ["remove-input"]})
+    cell.metadata["mystnb"] = {"image": {"alt": 'Two neurons, "pre" and post, and a synapse between them'}}
+    shown = {"image/svg+xml": drawing("synapse").data, "text/plain": "<IPython.core.display.SVG object>"}
+    cell.outputs = [nbformat.v4.new_output("execute_result", data=shown, execution_count=1)]
+    texts = map(nbformat.v4.new_markdown_cell, ("# 5. A chapter", "## A section\n\nOne sentence. " + "Another. " * 9))
+    notebook = nbformat.v4.new_notebook(cells=[*texts, cell])
+    html = make_workshop.slides_html(notebook, "../../html/book/05.html")
+    (image,) = re.findall(r"<img[^>]*>", html)
+    assert 'Two neurons, "pre" and post, and a synapse between them' in unescape(image)
+    packed = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', image)
+    assert packed and base64.b64decode(packed[1]).decode() == drawing("synapse").data
+    assert "drawing(" not in html and "IPython.core" not in html
+    made = make_workshop.slides_of(notebook, "page.html")
+    assert all(slide.size <= make_workshop.ROOM for slide in made)
 
 
 def test_the_vendored_reveal_is_what_its_note_says() -> None:

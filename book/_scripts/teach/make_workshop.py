@@ -526,7 +526,9 @@ def _code_pieces(cell: Any, page: str) -> list[tuple[Any, float]]:
         result.outputs = [output]
         result.metadata["tags"] = ["no-input"]
         data = output.get("data", {})
-        if "image/png" in data or "image/svg+xml" in data:
+        if "image/svg+xml" in data:  # a drawing, whose words are small
+            size = 18.0
+        elif "image/png" in data:
             size = 13.0
         else:
             size = _lines_of("".join(data.get("text/markdown", data.get("text/plain", output.get("text", "")))))
@@ -552,7 +554,7 @@ def slides_html(notebook: Any, page: str) -> str:
     for cell in slides.cells:
         alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
         for output in cell.get("outputs", []):
-            if alt and "image/png" in output.get("data", {}):
+            if alt and {"image/png", "image/svg+xml"} & set(output.get("data", {})):
                 output.metadata["alt"] = alt
     slides.metadata["title"] = title
     html, _ = exporter.from_notebook_node(slides)
