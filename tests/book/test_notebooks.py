@@ -97,7 +97,9 @@ def test_has_one_parameters_cell(path: Path) -> None:
 @each_notebook
 def test_every_figure_has_alt_text(path: Path) -> None:
     for cell in code_cells(read(path)):
-        if "plt.show()" in cell.source and "remove-output" not in cell.metadata.get("tags", []):
+        tags, drawn = cell.metadata.get("tags", []), cell.source.startswith("drawing(")
+        assert not drawn or "remove-input" in tags, f"a drawing of {path.name} shows its code:\n{cell.source}"
+        if drawn or ("plt.show()" in cell.source and "remove-output" not in tags):
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt) >= 30, f"a figure of {path.name} lacks alt text:\n{cell.source}"
 

@@ -20,6 +20,8 @@ from notebooks import MOVED, offline
 from pages import MENDS, Mend, finish_pages, parse, shrink_figures
 from PIL import Image
 
+from snn_helpers.long.drawings import drawing
+
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = re.search(r"baseurl: (\S+)", (ROOT / "_config.yml").read_text())[1]  # type: ignore[index]
 RAN = "from pathlib import Path\nwith Path('ran').open('a') as ran:\n    ran.write('{} ')\n"
@@ -37,8 +39,10 @@ NOTEBOOKS: dict[str, list[Cell]] = {
         (RAN.format("second"), ["remove-cell"]),
         # A widget whose output is left off.
         ("import ipywidgets\nipywidgets.IntSlider(4)", ["remove-output"]),
+        ("from IPython.display import SVG\nSVG('drawn.svg')", ["remove-input"]),
     ],
 }
+ALT = "Two neurons, and a synapse between them"
 
 
 def write(book: Path, name: str, cells: list[Cell]) -> None:
@@ -46,6 +50,9 @@ def write(book: Path, name: str, cells: list[Cell]) -> None:
         f"# The page {name}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nSee {{cite}}`chevalier2019`."
     )
     code = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells]
+    for cell in code:
+        if "SVG" in cell.source:
+            cell.metadata["mystnb"] = {"image": {"alt": ALT}}
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
     notebook = nbformat.v4.new_notebook(cells=[title, *code], metadata={"kernelspec": kernel})
     nbformat.write(notebook, book / "book" / f"{name}.ipynb")
@@ -66,6 +73,7 @@ def small_book(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "book" / "snn_chapters" / "__init__.py").write_text("")
     (root / "book" / "snn_chapters" / "depth.py").write_text("layers = 3\n")
     (root / "requirements.txt").write_text("")
+    (root / "book" / "drawn.svg").write_text(drawing("synapse").data, encoding="utf-8")
     listed = "".join(f"  - file: book/{name}\n" for name in ("second", "status", "changelog", "bibliography"))
     (root / "_toc.yml").write_text(f"format: jb-book\nroot: book/intro\nchapters:\n{listed}")
     for name, cells in NOTEBOOKS.items():
@@ -111,6 +119,14 @@ def ran(book: Path) -> list[str]:
     names = log.read_text().split() if log.exists() else []
     log.unlink(missing_ok=True)
     return sorted(names)
+
+
+def test_a_drawing_is_an_image_of_the_page_with_its_words_and_without_its_code(first: str, small_book: Path) -> None:
+    page = parse((small_book / "_build" / "html" / "book" / "second.html").read_text(encoding="utf-8"))
+    (image,) = page.select("div.cell_output img")
+    assert image["alt"] == ALT and "SVG(" not in page.get_text()
+    stored = (small_book / "_build" / "html" / "book" / str(image["src"])).resolve()
+    assert stored.suffix == ".svg" and stored.read_text(encoding="utf-8").strip() == drawing("synapse").data.strip()
 
 
 def test_each_mend_finds_on_the_theme_s_pages_what_it_mends(first: str, small_book: Path) -> None:

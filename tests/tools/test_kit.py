@@ -179,7 +179,9 @@ def test_a_wheel_holds_helpers_scripts_and_records_and_leaves_nothing_behind(tmp
     before = {path.name for path in ROOT.iterdir()}
     with zipfile.ZipFile(make_kit.make_wheel(tmp_path)) as wheel:
         names = set(wheel.namelist())
-    for path in [*(ROOT / "snn_helpers").glob("*.py"), *(ROOT / "snn_helpers" / "js").glob("*")]:
+    pictures = [*(ROOT / "snn_helpers").glob("js/*"), *(ROOT / "snn_helpers").glob("drawings/*")]
+    assert len(pictures) > 6
+    for path in [*(ROOT / "snn_helpers").glob("*.py"), *pictures]:
         assert str(path.relative_to(ROOT)) in names
     for path in (ROOT / "book" / "results").glob("*.json"):
         assert f"snn_helpers/results/{path.name}" in names

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import base64
 import re
 from html import unescape
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 from make_slides import SHOWN, Slide, SlideError, plans, slides_of, tasks, texts
 from make_workshop import exercises, has_tag
 from notebooks import BOOK, code_cells, read
+
+from snn_helpers.long.drawings import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAQAAAC1HAwCAAAAC0lEQVR42mNk+A8AAQUBAScY42YAAAAASUVORK5CYII="
@@ -37,8 +41,10 @@ def with_outputs(name: str) -> Any:
     """The notebook as if it had run: a picture for each figure, a line for each cell that prints one."""
     notebook = read(BOOK / f"{name}.ipynb")
     for cell in code_cells(notebook):
-        if "plt.show()" in cell.source or re.search(r"^drawing\(", cell.source, re.M):
+        if "plt.show()" in cell.source:
             data = {"image/png": PNG}
+        elif cell.source.startswith("drawing("):
+            data = {"image/svg+xml": drawing(ast.literal_eval(cell.source.removeprefix("drawing"))).data}
         elif "Markdown(" in cell.source:
             data = {"text/markdown": "A **measured** number."}
         else:
@@ -144,6 +150,23 @@ def test_slides_hold_no_solution_and_link_to_pages(html: str) -> None:
 def test_a_figure_has_its_words(html: str) -> None:
     for alt in re.findall(r'<img src="data:image/png;base64[^>]*alt="([^"]*)"', html):
         assert len(unescape(alt)) >= 30
+
+
+def test_a_drawing_is_an_image_with_its_words() -> None:
+    cell = nbformat.v4.new_code_cell('drawing("synapse")', metadata={"tags": ["remove-input"]})
+    cell.id, cell.metadata["mystnb"] = "the-drawing", {"image": {"alt": 'Two neurons, "pre" and post, and a synapse'}}
+    shown = {"image/svg+xml": drawing("synapse").data, "text/plain": "<IPython.core.display.SVG object>"}
+    cell.outputs = [nbformat.v4.new_output("execute_result", data=shown, execution_count=1)]
+    deck = nbformat.v4.new_notebook(metadata={"title": "One"})
+    deck.cells = make_slides.cells_of(Slide("One", "![it](#the-drawing)"), nbformat.v4.new_notebook(cells=[cell]))
+    for i, part in enumerate(deck.cells):
+        part.metadata["slideshow"] = {"slide_type": "-" if i else "slide"}
+    html = make_slides.html_of(deck, "../../html/book")
+    (image,) = re.findall(r"<img[^>]*>", html)
+    assert 'Two neurons, "pre" and post, and a synapse' in unescape(image)
+    packed = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', image)
+    assert packed and base64.b64decode(packed[1]).decode() == drawing("synapse").data
+    assert "drawing(" not in html and "IPython.core" not in html
 
 
 def test_a_task_comes_without_what_is_not_for_the_wall() -> None:
