@@ -27,7 +27,7 @@ from snn_helpers.tuning import choose, means, scores_of
 # --- Is there a rhythm? ---------------------------------------------------------------------------
 
 SEGMENT = 128  # steps of a window of the spectrum: frequencies are 1/128 apart
-BURN_IN = 128  # steps that are not listened to
+BURN_IN = 256  # steps that are not listened to; in the first half of them the neurons start, each at its own step
 TWICE = 2.0  # a rhythm is at least twice as strong as independent neurons, and as the slowest ups and downs
 
 
@@ -361,28 +361,21 @@ class SequenceNet(nn.Module):
 
 @without_autocast
 @torch.no_grad()
-def hear(
-    layer: SpikingLayer,
-    pixels: Tensor,
-    n_steps: int,
-    generator: torch.Generator,
-    n_showings: int = 1,
-    shown: int | None = None,
-) -> Tensor:
+def hear(layer: SpikingLayer, pixels: Tensor, n_steps: int, generator: torch.Generator, n_showings: int = 1) -> Tensor:
     """What a layer puts out after the burn-in, `[n_steps, B, N]` on the CPU, while images are shown; from chapter 13.
 
-    `pixels` `[B, n_inputs]` flicker for all of the time, or for the first `shown` steps. With several showings, each
-    with a flicker of its own, neuron n reads the showing n, counted round: with as many as neurons, none shares its
-    flicker with another one. What they share through connections, they still share.
+    `pixels` `[B, n_inputs]` flicker all the time. With several showings, each with a flicker of its own, neuron n
+    reads the showing n, counted round: with as many as neurons, none shares its flicker with another one. Each neuron
+    begins to read at a step of its own, so that no common start keeps them in step. What they share through
+    connections, they still share.
     """
     currents = torch.empty(0)
     for k in range(n_showings):
-        frames = flicker(pixels, BURN_IN + n_steps, generator)
-        if shown is not None:
-            frames[shown:] = 0
-        found = layer.currents(frames)
+        found = layer.currents(flicker(pixels, BURN_IN + n_steps, generator))
         currents = currents if len(currents) else torch.empty_like(found)
         currents[:, :, k::n_showings] = found[:, :, k::n_showings]
+    starts = torch.randint(BURN_IN // 2, currents.shape[1:], generator=generator, device="cpu").to(currents.device)
+    currents[torch.arange(len(currents), device=currents.device)[:, None, None] < starts] = 0
     return layer.run(currents)[1][BURN_IN:].cpu()
 
 
@@ -557,8 +550,8 @@ def memory_trial(
     `settings` go to the hidden layer. Trials of one seed and gap see the same pairs, whatever the network.
     Returns the network, the seed, the gap, `train_accuracy`, `test_accuracy` and the `rate` of the hidden
     layer in the middle of the gap (None without one), in spikes a step and neuron. With `n_listened` steps, also
-    whether the hidden layer has a rhythm, as `beat` tells, each neuron with a flicker of its own: `drawn`, before
-    training and `trained`, after it, both while a digit is shown, and `silent`, when after `shown` steps nothing is.
+    what `beat` finds while digits are shown, each neuron with a flicker of its own: `drawn`, before training, and
+    `trained`, after it.
     """
     device = pick_device(device)
     seen = match_task(train, n_train, gap, 2 * seed, shown)
@@ -570,7 +563,6 @@ def memory_trial(
     fit_adam(net, seen, seed=seed, learning_rate=learning_rate, epochs=epochs, **LOOPED, device=device)
     if n_listened:
         heard["trained"] = listen_to_memory(net, test, n_listened, n_shuffles, seed)
-        heard["silent"] = listen_to_memory(net, test, n_listened, n_shuffles, seed, shown)
     with torch.no_grad():
         outputs = net.hidden(unseen.tensors[0].to(device).transpose(0, 1))[1]
     middle = outputs[shown + gap // 2]
@@ -591,19 +583,18 @@ def listen_to_memory(
     n_listened: int,
     n_shuffles: int,
     seed: int,
-    shown: int | None = None,
     classes: Sequence[int] = (0, 1),
     n_images: int = 10,
 ) -> dict[str, Any]:
     """What `beat` finds in the hidden layer, each neuron with a flicker of its own; from chapter 13.
 
-    The first `n_images` of the classes are shown for all of the time, or for the first `shown` steps.
+    The first `n_images` of the classes are shown, all the time.
     """
     generator = seeded(seed)
     small, labels = _small(dataset)
     pixels = small[torch.isin(labels, torch.tensor(list(classes), device=labels.device))][:n_images]
     hidden = net.hidden
-    outputs = hear(hidden, pixels.to(hidden.linear.weight.device), n_listened, generator, hidden.n_neurons, shown)
+    outputs = hear(hidden, pixels.to(hidden.linear.weight.device), n_listened, generator, hidden.n_neurons)
     spikes = not isinstance(hidden, OrdinaryRecurrentLayer)
     active = outputs > 0 if spikes else outputs
     found = beat(active, n_shuffles, generator)
@@ -678,7 +669,7 @@ def memory_trials() -> list[dict[str, Any]]:
 RECORDS: dict[str, Record] = {
     "13_rhythms": Record(
         "784-100-10, as drawn and after three epochs on 5,000 training images: the rhythm of the hidden layer over"
-        " 1,024 steps, after a burn-in of 128, beside 19 shuffles",
+        " 1,024 steps, after a burn-in of 256, beside 19 shuffles",
         measure_rhythm,
         [{"reset": reset, "seed": seed} for seed in range(5) for reset in ("scale", "discharge")],
     ),
