@@ -101,12 +101,12 @@ def beat(signals: Tensor, n_shuffles: int, generator: torch.Generator | None = N
     """What the definition of a rhythm asks for; derived in chapter 13, and `has_rhythm` decides by it.
 
     `signals` `[T, B, N]` are what N units do that are shown B inputs which stay the same, after a burn-in: 0 and 1 for
-    spikes, values for units that have values. Of all inputs together: `peak`, the largest synchrony at any frequency;
-    `shuffled`, the highest peak of the shuffles, and `p_value`, the share of the peaks, the true one among them, that
-    are as high; `rise`, the population's power there over that at the two slowest frequencies (at most
-    a million); `period`, in steps, of the slowest frequency at which the synchrony is within a tenth of the peak and
-    the power has risen so. `digits` holds the p-values of each input by itself, and `highest_digit` that of the highest
-    peak among them. What is still has no rhythm: its peak is None.
+    spikes, values for units that have values. `rise` is the population's power over that at the two slowest frequencies
+    (at most a million). Of all inputs together: `peak`, the largest synchrony where the power has risen to `TWICE` or
+    more, or anywhere if it has nowhere; the `rise` there; `shuffled`, the highest synchrony anywhere in the shuffles;
+    `p_value`, the share of the peaks, the true one among those of the shuffles, that are as high; `period`, in steps,
+    of the slowest peak that is as high but for a tenth. `digits` holds the p-values of each input by itself, and
+    `highest_digit` that of the highest peak among them. What is still has no rhythm: its peak is None.
     """
     values = signals.detach().double().cpu()
     true = _spectra(values)
@@ -120,10 +120,14 @@ def beat(signals: Tensor, n_shuffles: int, generator: torch.Generator | None = N
     def p_value(found: Tensor, by_chance: Tensor) -> Tensor:
         return (1 + (by_chance >= found).sum(dim=0)) / (1 + n_shuffles)
 
-    place = int(pooled.argmax())
     power = true[0].sum(dim=1)
     rise = (power / power[:2].mean().clamp_min(power.max() / 1e6)).clamp_max(1e6)
-    steady = (pooled >= 0.9 * pooled[place]) & ((rise >= TWICE) | (torch.arange(len(rise), device="cpu") == place))
+    risen = rise >= TWICE
+    place = int(torch.where(risen, pooled, -1.0).argmax() if risen.any() else pooled.argmax())
+    # The slowest peak that is as high, but for a tenth; the others are its multiples.
+    as_high = ((pooled >= 0.9 * pooled[place]) & (risen | ~risen.any())).nonzero().flatten().tolist()
+    first = [k for n, k in enumerate(as_high) if k == as_high[0] + n]
+    slowest = max(first, key=lambda k: power[k].item())
     digits = single.max(dim=0).values
     return {
         "peak": round(pooled[place].item(), 4),
@@ -131,7 +135,7 @@ def beat(signals: Tensor, n_shuffles: int, generator: torch.Generator | None = N
         "shuffled": round(peaks.max().item(), 4),
         "p_value": round(p_value(pooled[place], peaks).item(), 4),
         "rise": round(rise[place].item(), 2),
-        "period": round(SEGMENT / (int(steady.nonzero()[0]) + 1), 2),
+        "period": round(SEGMENT / (slowest + 1), 2),
         "digits": [round(p, 4) for p in p_value(digits, of_digits).tolist()],
         "highest_digit": round(p_value(digits.max(), of_digits.max(dim=1).values).item(), 4),
     }

@@ -281,6 +281,19 @@ def test_a_rhythm_needs_all_of_its_three_parts() -> None:
         assert not has_rhythm(whole | part)
 
 
+def test_a_peak_is_sought_where_the_power_has_risen() -> None:
+    """A slow drift that all share and a faster beat: the drift is the stronger, and the beat is the rhythm."""
+    generator = torch.Generator().manual_seed(3)
+    noise = torch.randn(1024, 2, 20, generator=generator)
+    steps = torch.arange(1024)[:, None, None]
+    drift, wave = torch.sin(2 * math.pi * steps / 128), torch.sin(2 * math.pi * steps / 8)
+    both = beat(2 * wave + drift + noise, 19, generator)
+    assert both["period"] == 8 and both["rise"] > 2 and has_rhythm(both)
+    alone = beat(drift + noise, 19, generator)
+    assert alone["peak"] < 3 or alone["rise"] < 2
+    assert not has_rhythm(alone)
+
+
 def test_rise_is_the_power_there_over_that_of_the_two_slowest_frequencies() -> None:
     signals = volleys(8)
     found = beat(signals, 1, torch.Generator().manual_seed(0))
