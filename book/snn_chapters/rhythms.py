@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -554,8 +555,8 @@ def memory_trial(
     `settings` go to the hidden layer. Trials of one seed and gap see the same pairs, whatever the network.
     Returns the network, the seed, the gap, `train_accuracy`, `test_accuracy` and the `rate` of the hidden
     layer in the middle of the gap (None without one), in spikes a step and neuron. With `n_listened` steps, also
-    what `beat` finds while digits are shown, each neuron with a flicker of its own: `drawn`, before training, and
-    `trained`, after it.
+    what `beat` finds while digits are shown, each neuron with a flicker of its own: `drawn`, before training,
+    `trained`, after it, and `permuted`, if there is a loop, after it and with the loop's weights in another order.
     """
     device = pick_device(device)
     seen = match_task(train, n_train, gap, 2 * seed, shown)
@@ -567,6 +568,8 @@ def memory_trial(
     fit_adam(net, seen, seed=seed, learning_rate=learning_rate, epochs=epochs, **LOOPED, device=device)
     if n_listened:
         heard["trained"] = listen_to_memory(net, test, n_listened, n_shuffles, seed)
+        if isinstance(net.hidden, RecurrentSpikingLayer):
+            heard["permuted"] = listen_to_memory(with_permuted_loop(net, seed), test, n_listened, n_shuffles, seed)
     with torch.no_grad():
         outputs = net.hidden(unseen.tensors[0].to(device).transpose(0, 1))[1]
     middle = outputs[shown + gap // 2]
@@ -579,6 +582,17 @@ def memory_trial(
         "rate": round((middle > 0).double().mean().item(), 5) if gap else None,
         **heard,
     }
+
+
+def with_permuted_loop(net: SequenceNet, seed: int) -> SequenceNet:
+    """A copy whose recurrent weights are the same numbers, each at a place left to chance; recorded for chapter 13."""
+    other: Any = deepcopy(net)
+    weight: Tensor = other.hidden.recurrent.weight
+    order = torch.randperm(weight.numel(), generator=seeded(seed), device="cpu").to(weight.device)
+    with torch.no_grad():
+        weight.copy_(weight.flatten()[order].view_as(weight))
+    permuted: SequenceNet = other
+    return permuted
 
 
 def listen_to_memory(
@@ -615,9 +629,13 @@ def measure_rhythm(**settings: Any) -> dict[str, Any]:
 
 
 def measure_memory(**settings: Any) -> dict[str, Any]:
-    """As `memory_trial`, with pairs of digits of the whole of MNIST; at a gap of 12 the hidden layer is listened to."""
+    """As `memory_trial`, with pairs of digits of the whole of MNIST.
+
+    At a gap of 12 the hidden layer is listened to, and with feedback at none, too.
+    """
     train, test = whole_mnist()
     heard = settings["gap"] == GAP and settings["network"] != "cut feedback"
+    heard |= settings["gap"] == 0 and settings["network"] in ("feedback", "delayed feedback")
     return memory_trial(train=train, test=test, n_listened=1024 if heard else 0, **settings)
 
 

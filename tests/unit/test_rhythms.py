@@ -30,6 +30,7 @@ from snn_chapters.rhythms import (
     rhythm_trial,
     shift_trains,
     synchrony,
+    with_permuted_loop,
 )
 from spies import (
     N_TRAIN,
@@ -861,9 +862,17 @@ def test_rates_are_chosen_on_images_that_nothing_else_is_made_of(spied: Spied) -
 def test_at_the_gap_of_12_the_hidden_layer_is_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rhythms, "whole_mnist", numbered)
     called = spy(monkeypatch, rhythms, "memory_trial", lambda given: {})
-    for network, gap in (("feedback", 12), ("feedback", 8), ("cut feedback", 12)):
+    tried = (
+        ("feedback", 12),
+        ("feedback", 0),
+        ("slow leak", 12),
+        ("feedback", 8),
+        ("cut feedback", 12),
+        ("slow leak", 0),
+    )
+    for network, gap in tried:
         rhythms.measure_memory(network=network, gap=gap, seed=0)
-    assert [call["n_listened"] for call in called] == [1024, 0, 0]
+    assert [call["n_listened"] for call in called] == [1024, 1024, 1024, 0, 0, 0]
     assert all(are(call["train"], range(N_TRAIN)) and are(call["test"], TEST_NUMBERS) for call in called)
 
 
@@ -875,8 +884,22 @@ def test_a_memory_is_heard_before_and_after_training(kinds: TensorDataset) -> No
     assert row["drawn"] == listen_to_memory(net, kinds, 128, 3, 4)
     fit_adam(net, match_task(kinds, 60, 3, 8, 3), seed=4, learning_rate=0.01, epochs=2, **LOOPED, device="cpu")
     assert row["trained"] == listen_to_memory(net, kinds, 128, 3, 4) != row["drawn"]
+    assert row["permuted"] == listen_to_memory(with_permuted_loop(net, 4), kinds, 128, 3, 4)
     quiet = memory_trial("feedback", 4, kinds, kinds, 3, threshold=0.1, penalty=0.15, **settings)
     assert {key: row[key] for key in quiet} == quiet, "listening changes nothing of what is learned"
+
+
+def test_a_permuted_loop_has_the_same_weights_in_other_places() -> None:
+    net = make_memory("delayed feedback", 0, 3)
+    before = net.hidden.recurrent.weight.clone()  # type: ignore[union-attr]
+    other = with_permuted_loop(net, 5)
+    assert torch.equal(net.hidden.recurrent.weight, before), "the network itself is left as it was"  # type: ignore[union-attr]
+    moved = other.hidden.recurrent.weight  # type: ignore[union-attr]
+    assert torch.equal(moved.flatten().sort().values, before.flatten().sort().values)
+    assert (moved != before).double().mean() > 0.99
+    for name, value in other.state_dict().items():
+        if name != "hidden.recurrent.weight":
+            assert torch.equal(value, net.state_dict()[name]), name
 
 
 def test_a_memory_is_shown_digits_of_its_two_kinds(kinds: TensorDataset, monkeypatch: pytest.MonkeyPatch) -> None:
