@@ -265,12 +265,15 @@ def _rhythm(
 
 
 def _none_elsewhere(without_loop: Sequence[bool], drawn: Sequence[bool], trained: Sequence[bool]) -> Decisions:
-    """Ordinary networks, with and without a loop: the claim is that they have no rhythm."""
-    lacks = {"holds": "fails", "fails": "holds", "open": "open"}
+    """Does each ordinary network go round by itself, with and without a loop? One that does is no 'nothing'."""
+
+    def none(has: Sequence[bool]) -> str:
+        return "fails" if any(has) else "holds" if len(has) >= 5 else "open"
+
     return {
-        "the network has no loop": lacks[_most(without_loop)],
-        "it has one, and is trained": lacks[_most(trained)],
-        "it has one, and is not trained": lacks[_most(drawn)],
+        "the network has no loop": none(without_loop),
+        "it has one, and is trained": none(trained),
+        "it has one, and is not trained": none(drawn),
     }
 
 

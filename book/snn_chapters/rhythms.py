@@ -619,6 +619,36 @@ def listen_to_memory(
     return found | ({"rate": round(active.double().mean().item(), 5)} if spikes else {})
 
 
+@without_autocast
+@torch.no_grad()
+def goes_round(
+    net: SequenceNet,
+    dataset: TensorDataset,
+    n_steps: int = 1024,
+    classes: Sequence[int] = (0, 1),
+    n_images: int = 10,
+) -> list[bool]:
+    """For each image, does a layer of `tanh` units go round while its input stands still? Derived in chapter 13.
+
+    The first `n_images` of the classes are shown, each at the mean of its flicker, without any noise. It goes round if
+    in the last `SEGMENT` steps some unit still moves by more than 0.01, and at some frequency the power of all units,
+    summed without regard to who is up and who is down, is at least `TWICE` that at the two slowest frequencies.
+    """
+    hidden = net.hidden
+    if not isinstance(hidden, OrdinaryRecurrentLayer):
+        raise TypeError(f"a steady input makes clocks of spiking neurons: give a layer of values, not {hidden!r:.80}")
+    small, labels = _small(dataset)
+    shown = small[torch.isin(labels, torch.tensor(list(classes), device=labels.device))][:n_images]
+    currents = hidden.linear(shown.to(hidden.linear.weight.device) / 2)
+    values = hidden.run(currents.expand(BURN_IN + n_steps, -1, -1))[1][BURN_IN:].double().cpu()
+    last = values[-SEGMENT:]
+    moves = (last.amax(dim=0) - last.amin(dim=0)).amax(dim=1) > 0.01
+    alone = _spectra(values)[1]
+    periodic = alone.amax(dim=0) >= TWICE * alone[:2].mean(dim=0)
+    found: list[bool] = (moves & periodic).tolist()
+    return found
+
+
 # --- The records ----------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ from snn_chapters.rhythms import (
     SequenceNet,
     beat,
     clocks_and_coins,
+    goes_round,
     has_rhythm,
     hear,
     listen,
@@ -932,6 +933,52 @@ def test_an_ordinary_recurrent_layer_is_a_loop_of_tanh() -> None:
     for t in range(len(inputs) - 1):
         kept = torch.tanh(layer.linear(inputs[t]) + kept @ layer.recurrent.weight.T)
         torch.testing.assert_close(outputs[t + 1], kept)
+
+
+def turning(strength: float, per_turn: int) -> torch.Tensor:
+    """Four units, two and two: what they hear is their outputs, turned by one `per_turn`-th of a turn."""
+    angle = torch.tensor(2 * math.pi / per_turn)
+    turn = torch.stack([angle.cos(), -angle.sin(), angle.sin(), angle.cos()]).reshape(2, 2)
+    return strength * torch.block_diag(turn, turn)
+
+
+@pytest.mark.parametrize(
+    ("loop", "wanted"),
+    [
+        (torch.zeros(4, 4), False),  # no loop: it stands still
+        (turning(1.5, 7), True),
+        (turning(0.9, 7), False),  # each turn is smaller than the last
+        (2 * torch.eye(4), False),  # it settles
+        (-2 * torch.eye(4), True),  # up and down
+    ],
+)
+def test_a_loop_goes_round_if_it_feeds_itself_and_turns(
+    loop: torch.Tensor, wanted: bool, kinds: TensorDataset
+) -> None:
+    net = make_memory("ordinary", 0, 3, n_hidden=4)
+    with torch.no_grad():
+        net.hidden.linear.bias.copy_(torch.tensor([0.1, 0.1, -0.1, -0.1]))  # type: ignore[union-attr]
+        net.hidden.linear.weight.zero_()  # type: ignore[union-attr]
+        net.hidden.recurrent.weight.copy_(loop)  # type: ignore[union-attr]
+    assert goes_round(net, kinds, 512, n_images=3) == [wanted] * 3
+    # Two units do the opposite of the two others: in the sum there is nothing to find.
+    assert not has_rhythm(listen_to_memory(net, kinds, 512, 19, 0))
+
+
+def test_each_image_goes_round_by_itself(kinds: TensorDataset) -> None:
+    """A unit that a bright image holds at its ceiling cannot swing; a dark one leaves it free."""
+    net = make_memory("ordinary", 0, 3, n_hidden=1)
+    with torch.no_grad():
+        net.hidden.linear.bias.fill_(0.1)  # type: ignore[union-attr]
+        net.hidden.linear.weight.fill_(1.0)  # type: ignore[union-attr]
+        net.hidden.recurrent.weight.fill_(-2.0)  # type: ignore[union-attr]
+    images = torch.stack([torch.full((1, 28, 28), value) for value in (-0.5, 0.5, -0.5)])
+    assert goes_round(net, TensorDataset(images, torch.tensor([0, 1, 1])), 512) == [True, False, True]
+
+
+def test_what_spikes_is_not_asked_whether_it_goes_round(kinds: TensorDataset) -> None:
+    with pytest.raises(TypeError, match="a steady input makes clocks of spiking neurons"):
+        goes_round(make_memory("feedback", 0, 3), kinds)
 
 
 def test_the_rate_is_that_of_unseen_pairs_in_the_middle_of_the_gap(kinds: TensorDataset) -> None:
