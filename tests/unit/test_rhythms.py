@@ -952,9 +952,7 @@ def turning(strength: float, per_turn: int) -> torch.Tensor:
         (-2 * torch.eye(4), True),  # up and down
     ],
 )
-def test_a_loop_goes_round_if_it_feeds_itself_and_turns(
-    loop: torch.Tensor, wanted: bool, kinds: TensorDataset
-) -> None:
+def test_a_loop_goes_round_if_it_feeds_itself_and_turns(loop: torch.Tensor, wanted: bool, kinds: TensorDataset) -> None:
     net = make_memory("ordinary", 0, 3, n_hidden=4)
     with torch.no_grad():
         net.hidden.linear.bias.copy_(torch.tensor([0.1, 0.1, -0.1, -0.1]))  # type: ignore[union-attr]
