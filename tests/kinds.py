@@ -11,7 +11,7 @@ from snn_chapters.after_spike import AfterSpikeNet
 from snn_chapters.binary import BinarySpikingLayer, BinarySpikingNet
 from snn_chapters.depth import EnsembleNet
 from snn_chapters.forward_in_time import OnlineNet
-from snn_chapters.loops import RecurrentSpikingLayer, SequenceNet
+from snn_chapters.rhythms import RecurrentSpikingLayer, SequenceNet
 from torch import Tensor, nn
 from torch.nn.utils import prune
 

@@ -58,7 +58,7 @@ from snn_chapters.after_spike import (
     with_pseudo_derivative,
     without_after_spikes,
 )
-from snn_chapters.loops import RecurrentSpikingLayer
+from snn_chapters.rhythms import RecurrentSpikingLayer
 from spies import (
     N_TRAIN,
     TEST_NUMBERS,

@@ -41,7 +41,7 @@ from snn_chapters.binary import (
     what_spikes_buy,
 )
 from snn_chapters.depth import EnsembleNet, diagnose, fire_at, silence_penalty
-from snn_chapters.loops import RecurrentSpikingLayer, SequenceNet, match_task
+from snn_chapters.rhythms import RecurrentSpikingLayer, SequenceNet, match_task
 from torch import Tensor
 from torch.utils._pytree import tree_leaves
 from torch.utils.data import TensorDataset

@@ -31,8 +31,7 @@ from snn_chapters.binary import BinarySpikingNet, to_nir
 from snn_chapters.credit import gradient_step, probe, truncated
 from snn_chapters.depth import EnsembleNet, diagnose, fire_at, silence_penalty
 from snn_chapters.forward_in_time import OnlineNet
-from snn_chapters.loops import RecurrentSpikingLayer
-from snn_chapters.rhythms import listen
+from snn_chapters.rhythms import RecurrentSpikingLayer, listen
 from torch import Tensor, nn
 
 from snn_helpers import LayerRecord, SpikingNet

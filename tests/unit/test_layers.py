@@ -28,7 +28,7 @@ from snn_chapters.after_spike import AfterSpikeLayer, AfterSpikeNet
 from snn_chapters.binary import BinarySpikingLayer, BinarySpikingNet
 from snn_chapters.depth import EnsembleNet
 from snn_chapters.forward_in_time import OnlineNet
-from snn_chapters.loops import RecurrentSpikingLayer
+from snn_chapters.rhythms import RecurrentSpikingLayer
 from torch import Tensor, nn
 
 from snn_helpers import Neuron, SpikingLayer, SpikingNet

@@ -31,6 +31,8 @@ def about(value: float) -> list[float]:
     return [value + small for small in ZERO]
 
 
+ALL, NONE = [True] * 5, [False] * 5
+RHYTHM = {"article": NONE, "drawn": NONE, "trained": {"late": ALL}, "nulls": NONE, "control": True}
 # Of each claim: figures, and the verdict that they must give.
 TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
     "alike": [
@@ -130,11 +132,20 @@ TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
     "bears noise": [({"difference": HIGH}, "holds"), ({"difference": LOW}, "fails"), ({"difference": ZERO}, "open")],
     "bears loss": [({"difference": HIGH}, "holds"), ({"difference": LOW}, "fails"), ({"difference": ZERO}, "open")],
     "rhythm": [
-        ({"trained": times(3, HIGH), "trained_null": HIGH, "fed_back": 30.0, "fed_back_null": 1.5}, "holds"),
-        ({"trained": HIGH, "trained_null": HIGH, "fed_back": 30.0, "fed_back_null": 1.5}, "holds if"),
-        ({"trained": HIGH, "trained_null": HIGH, "fed_back": 2.0, "fed_back_null": 1.5}, "fails"),
+        (RHYTHM | {"article": ALL, "drawn": ALL}, "holds"),
+        (RHYTHM, "holds if"),
+        (RHYTHM | {"trained": {"late": NONE}}, "fails"),
+        (RHYTHM | {"trained": {"late": [True, True, True, True, False]}}, "open"),
+        # A null that has one, and a control that has none: the test tells nothing.
+        (RHYTHM | {"nulls": [False, True]}, "open"),
+        (RHYTHM | {"control": False}, "open"),
     ],
-    "feedback": [({"gain": HIGH}, "holds"), ({"gain": LOW}, "fails"), ({"gain": WIDE}, "open")],
+    "none elsewhere": [
+        ({"without_loop": NONE, "drawn": NONE, "trained": NONE}, "holds"),
+        ({"without_loop": NONE, "drawn": [True, *NONE], "trained": [True, *NONE]}, "holds if"),  # one is enough
+        ({"without_loop": ALL, "drawn": ALL, "trained": ALL}, "fails"),
+        ({"without_loop": NONE[:4], "drawn": NONE[:4], "trained": NONE[:4]}, "open"),
+    ],
     "cycles teach": [
         ({"alike_to_exact": times(0.95, [1, 1, 0.99]), "over_pixels": HIGH, "over_random": HIGH}, "holds"),
         ({"alike_to_exact": times(0.2, [1, 1, 0.99]), "over_pixels": HIGH, "over_random": HIGH}, "fails"),

@@ -1,5 +1,5 @@
-"""An old address, for one version: see `snn_chapters.rhythms` and `snn_chapters.loops`."""
+"""An old address, for one version: see `snn_chapters.rhythms`."""
 
 from snn_helpers.long.moved import moved
 
-moved(__name__, "rhythms", "loops")
+moved(__name__, "rhythms")
