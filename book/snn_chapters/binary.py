@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -243,7 +243,13 @@ class BinarySpikingNet(SpikingNet):
         return f"{super().extra_repr()}, spiking_input={self.spiking_input}"
 
 
-CODES = ("steady", "flicker", "rate", "latency")
+# How an image is shown, in words.
+CODES = {
+    "steady": "a steady image",
+    "flicker": "the article's flicker",
+    "rate": "a random spike train for each pixel",
+    "latency": "one spike for each pixel",
+}
 
 
 class CodedNet(BinarySpikingNet):
@@ -259,7 +265,7 @@ class CodedNet(BinarySpikingNet):
     """
 
     def __init__(self, n_steps: int = 25, *, code: str = "steady", graded: bool = False, **settings: Any) -> None:
-        self.graded, self.code = flag("graded", graded), one_of("code", code, CODES)
+        self.graded, self.code = flag("graded", graded), one_of("code", code, tuple(CODES))
         super().__init__(n_steps, spiking_input=code == "rate", **settings)
 
     def make_layer(
@@ -393,8 +399,8 @@ def to_nir(net: BinarySpikingNet, time_step: float = 1e-4) -> Any:
     """The network as a graph of the Neuromorphic Intermediate Representation (NIR); derived in chapter 12.
 
     NIR describes neurons in continuous time; its libraries read them with a step of `time_step`
-    seconds, snnTorch with 0.1 ms. A time constant of `time_step / (1 - decay)` and as large a
-    resistance make that step the book's. Spikes come one step earlier there than here, as its
+    seconds, snnTorch with 0.1 ms. A time constant of `time_step / (1 - decay)`, as Euler's step has
+    it, and as large a resistance make that step the book's. Spikes come one step earlier there than here, as its
     layers have no delay.
 
     Parameters
@@ -659,8 +665,6 @@ SPIKES: list[tuple[Variant, float]] = [
             ("steady", False),
             ("flicker", True),
             ("flicker", False),
-            ("rate", False),
-            ("latency", False),
         )
     ),
     ({"network": "coded", **FEW, **BINARY, "code": "steady", "graded": False, "shape": "none"}, 0.01),
@@ -749,3 +753,142 @@ RECORDS: dict[str, Record] = {
         partial(tuned_trials, "12_graded_tuning", SPIKES),
     ),
 }
+
+
+# --- What the records say -------------------------------------------------------------------------
+
+Row = dict[str, Any]
+
+
+def of_variant(rows: Sequence[Row], variant: Variant) -> list[Row]:
+    """The rows of a record with all settings of a variant, by seed; used in chapter 12."""
+    found = [row for row in rows if all(row["settings"].get(name) == value for name, value in variant.items())]
+    return sorted(found, key=lambda row: row["settings"]["seed"])
+
+
+def at_its_rate(tuning: Sequence[Row], variant: Variant) -> list[Row]:
+    """Of a record of tuning, the rows of a variant at the learning rate that is chosen; used in chapter 12."""
+    rate = choose(scores_of(tuning, **variant))
+    return of_variant(tuning, variant | {"learning_rate": rate})
+
+
+class Early(NamedTuple):
+    """When a network answers early: `step` and `lead` as chosen, and what they do, a number for each row."""
+
+    step: int
+    lead: float
+    steps: list[float]  # mean steps until an answer by the lead
+    sent: list[float]  # spikes of the hidden layer until then
+    by_lead: list[float]  # its accuracy
+    by_step: list[float]  # if everyone answers at the chosen step
+    as_long: list[float]  # if everyone answers at once after as many steps as the lead takes in the mean
+    at_the_end: list[float]
+
+
+def answers_early(chosen_on: Sequence[Row], rows: Sequence[Row], allowed: float = 0.001) -> Early:
+    """An early answer that costs at most `allowed` of the accuracy, chosen on some rows, measured on others.
+
+    For the choice, the step and the lead are those that take the fewest steps of all whose mean accuracy is within
+    `allowed` of the last step's. A mean time between two steps is had by giving some images the one and the rest the
+    other, so `as_long` goes straight from one step's accuracy to the next one's. Derived in chapter 12.
+    """
+    by_step = torch.tensor([row["accuracy_by_step"] for row in chosen_on], dtype=torch.float64).mean(dim=0)
+    answers = torch.tensor([row["answers"] for row in chosen_on], dtype=torch.float64).mean(dim=0)
+    enough = by_step[-1].item() - allowed - 1e-9
+    step = 1 + next(at for at, accuracy in enumerate(by_step.tolist()) if accuracy >= enough)
+    fit = [(steps, lead) for lead, steps, accuracy, _ in answers.tolist() if accuracy >= enough]
+    if not fit:
+        raise ValueError(f"no lead keeps the accuracy to within {allowed}: try larger ones than {answers[-1, 0]:g}")
+    lead = min(fit)[1]
+    at = [min(row["answers"], key=lambda answer: abs(answer[0] - lead)) for row in rows]
+    curves = [row["accuracy_by_step"] for row in rows]
+    return Early(
+        step,
+        lead,
+        [answer[1] for answer in at],
+        [answer[3] for answer in at],
+        [answer[2] for answer in at],
+        [curve[step - 1] for curve in curves],
+        [_between(curve, answer[1]) for curve, answer in zip(curves, at)],
+        [curve[-1] for curve in curves],
+    )
+
+
+def _between(curve: Sequence[float], steps: float) -> float:
+    """The accuracy after `steps` steps, 1 for the first, on a straight line between two whole numbers of steps."""
+    before = min(int(steps), len(curve) - 1)
+    share = steps - before
+    return (1 - share) * curve[before - 1] + share * curve[before]
+
+
+def main_effects(cells: dict[tuple[str, float], list[float]]) -> tuple[list[float], list[float]]:
+    """How far the means of the rows, and of the columns, of a table lie apart, for each seed; derived in chapter 12.
+
+    `cells` hold a number for each seed at each row and column of the table, every row with every column.
+    """
+    rows, columns = (list(dict.fromkeys(keys)) for keys in zip(*cells))
+    table = torch.tensor([[cells[row, column] for column in columns] for row in rows], dtype=torch.float64)
+    return tuple(  # type: ignore[return-value]
+        (means.amax(dim=0) - means.amin(dim=0)).tolist() for means in (table.mean(dim=1), table.mean(dim=0))
+    )
+
+
+# Energies in pJ of 32-bit operations at 45 nm (Horowitz 2014): a multiplication 3.7, an addition 0.9, both 4.6; a word
+# read from or written to a memory of 8 kB 5.
+MAC, ADDITION, WORD = 4.6, 0.9, 5.0
+HIDDEN, CLASSES = 100, 10
+
+
+class Operations(NamedTuple):
+    """What a network does for one image: multiplications with an addition, additions alone, and words of memory."""
+
+    macs: float
+    additions: float
+    words: float
+
+    @property
+    def arithmetic(self) -> float:
+        """Energy of the operations, in nanojoules."""
+        return (MAC * self.macs + ADDITION * self.additions) / 1000
+
+    @property
+    def with_memory(self) -> float:
+        """The same, and that of the words, as if all fitted into a memory of 8 kB."""
+        return self.arithmetic + WORD * self.words / 1000
+
+
+def operations(row: Row) -> Operations:
+    """What the network of a row does for one image, zeros skipped; derived in chapter 12.
+
+    Each synapse reads one weight. A spiking neuron takes, in each step, one multiplication by the decay with one
+    addition, and its state is read and written. A steady image meets the first layer's weights once.
+    """
+    settings = row["settings"]
+    code, graded = settings.get("code", "steady"), settings.get("graded", False)
+    read = row["active_pixels"] if code == "steady" else row["input_messages"]
+    first, second = HIDDEN * read, CLASSES * row["messages"]
+    if settings["network"].startswith("mlp"):
+        return Operations(first + second, 0.0, first + second)
+    updates = (HIDDEN + CLASSES) * settings["n_steps"]
+    macs, additions = float(updates), 0.0
+    for synapses, spikes in ((first, code in ("rate", "latency")), (second, not graded)):
+        macs, additions = (macs, additions + synapses) if spikes else (macs + synapses, additions)
+    return Operations(macs, additions, first + second + 2 * updates)
+
+
+def energy_saved(rows: Sequence[Row]) -> dict[tuple[str, str], list[float]]:
+    """By input and by what is counted, the MLP's energy for an image less that of binary spikes; used in chapter 12.
+
+    `rows` are those of the record 12_graded. The keys are one of `CODES`, and "arithmetic" or "with_memory"; a value
+    holds a number for each seed, in nanojoules.
+    """
+    ordinary = of_variant(rows, {"network": "mlp"})
+    saved: dict[tuple[str, str], list[float]] = {}
+    for code in CODES:
+        spiking = of_variant(rows, {"code": code, "graded": False, "shape": BINARY["shape"]})
+        for counted in ("arithmetic", "with_memory"):
+            saved[code, counted] = [
+                getattr(operations(one), counted) - getattr(operations(other), counted)
+                for one, other in zip(ordinary, spiking, strict=True)
+            ]
+    return saved

@@ -183,9 +183,17 @@ def _binary(difference: Values) -> Decisions:
     return {"a surrogate takes the place of the derivative": decide_alike(difference, ALIKE)}
 
 
-def _saves(ordinary_less_spiking: Values) -> Decisions:
-    """Multiplications of the ordinary network's second layer less those that the leaks alone take."""
-    return {"": decide(ordinary_less_spiking)}
+def _rectifier(steady: Values, flickering: Values) -> Decisions:
+    """Points by which spikes of 0 or 1 are ahead of graded ones: then a rectifier is not the best way to fire."""
+    return {
+        "the image is steady": decide(steady, comparisons=2),
+        "it flickers, as in the article": decide(flickering, comparisons=2),
+    }
+
+
+def _saves(saved: Mapping[str, Values]) -> Decisions:
+    """Energy that the ordinary network takes for an image less that of the spiking one, under each condition."""
+    return {condition: decide(values, comparisons=len(saved)) for condition, values in saved.items()}
 
 
 def _early(share_of_steps: Values) -> Decisions:
@@ -196,6 +204,14 @@ def _early(share_of_steps: Values) -> Decisions:
 def _bears(difference: Values) -> Decisions:
     """Points against the ordinary network under the same disturbance."""
     return {"": decide(difference)}
+
+
+def _bears_loss(untrained: Values, trained: Values) -> Decisions:
+    """The same, against an ordinary network whose training knew no losses, and against one whose training did."""
+    return {
+        "the ordinary network is not trained for it": decide(untrained, comparisons=2),
+        "it is trained for it": decide(trained, comparisons=2),
+    }
 
 
 # --- rhythms, feedback, contrastive divergence ----------------------------------------------------
@@ -234,6 +250,7 @@ CLAIMS: dict[str, Claim] = {
     "first attempt": Claim("It trains at the first attempt, with nothing tuned.", _first_attempt),
     "varies": Claim("Its performance may vary a lot with tinkering.", _varies),
     "regulariser": Claim("Spikes act as a regulariser, as dropout does.", _regulariser),
+    "rectifier": Claim("A rectifier might not be the best way for a neuron to fire.", _rectifier),
     "gradual": Claim("Activity spreads through the neurons gradually, like a storm.", _gradual),
     "reusable": Claim("The network can serve as a layer inside any other one.", _reusable),
     "ensembles mend": Claim("An ensemble of neurons for each label mends labels that never fire.", _ensembles_mend),
@@ -245,10 +262,10 @@ CLAIMS: dict[str, Claim] = {
     "late": Claim("The gradient of late input, just after a spike, is unaffected.", _late),
     "first told": Claim("It might be the first time that this link is written down.", _first_told),
     "binary": Claim("Spikes that are all or nothing read digits about as well as the ordinary network.", _binary),
-    "saves": Claim("Spikes save operations.", _saves),
+    "saves": Claim("Spikes save energy.", _saves),
     "early": Claim("Spikes allow an early answer.", _early),
     "bears noise": Claim("Spiking networks bear noise.", _bears),
-    "bears loss": Claim("Spiking networks bear lost spikes.", _bears),
+    "bears loss": Claim("Spiking networks bear lost spikes.", _bears_loss),
     "rhythm": Claim("Rhythms, like those of the brain, can arise in such a network.", _rhythm),
     "feedback": Claim("Connections from its outputs back to its inputs would give it a longer memory.", _feedback),
     "cycles teach": Claim(

@@ -101,10 +101,26 @@ TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"difference": times(5, LOW)}, "fails"),
         ({"difference": WIDE}, "open"),
     ],
-    "saves": [({"ordinary_less_spiking": HIGH}, "holds"), ({"ordinary_less_spiking": LOW}, "fails")],
+    "rectifier": [
+        ({"steady": HIGH, "flickering": HIGH}, "holds"),
+        ({"steady": LOW, "flickering": HIGH}, "holds if"),
+        ({"steady": LOW, "flickering": LOW}, "fails"),
+        ({"steady": ZERO, "flickering": LOW}, "open"),
+    ],
+    "saves": [
+        ({"saved": {"sparse": HIGH, "dense": HIGH}}, "holds"),
+        ({"saved": {"sparse": HIGH, "dense": LOW}}, "holds if"),
+        ({"saved": {"sparse": LOW, "dense": LOW}}, "fails"),
+        ({"saved": {"sparse": WIDE, "dense": LOW}}, "open"),
+    ],
     "early": [({"share_of_steps": times(0.3, HIGH)}, "holds"), ({"share_of_steps": HIGH}, "fails")],
     "bears noise": [({"difference": HIGH}, "holds"), ({"difference": LOW}, "fails"), ({"difference": ZERO}, "open")],
-    "bears loss": [({"difference": HIGH}, "holds"), ({"difference": LOW}, "fails"), ({"difference": ZERO}, "open")],
+    "bears loss": [
+        ({"untrained": HIGH, "trained": HIGH}, "holds"),
+        ({"untrained": HIGH, "trained": LOW}, "holds if"),
+        ({"untrained": LOW, "trained": LOW}, "fails"),
+        ({"untrained": ZERO, "trained": LOW}, "open"),
+    ],
     "rhythm": [
         ({"trained": times(3, HIGH), "trained_null": HIGH, "fed_back": 30.0, "fed_back_null": 1.5}, "holds"),
         ({"trained": HIGH, "trained_null": HIGH, "fed_back": 30.0, "fed_back_null": 1.5}, "holds if"),
