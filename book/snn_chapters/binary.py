@@ -679,6 +679,12 @@ def measure_surrogate(n_train: int = 60_000, **settings: Any) -> dict[str, Any]:
     return surrogate_trial(train=examples(train, n_train), test=test, **settings)
 
 
+def measure_inputs(n_train: int, **settings: Any) -> dict[str, Any]:
+    """As `surrogate_trial`, tested on MNIST's test images, with what spikes buy."""
+    train, test = whole_mnist()
+    return surrogate_trial(train=examples(train, n_train), test=test, probe=True, **settings)
+
+
 def measure_surrogate_tuning(**settings: Any) -> dict[str, Any]:
     """Everything is chosen on 10,000 training images held out, never on the test images; so is the early answer."""
     return measure_surrogate_held_out(probe=True, **settings)
@@ -705,6 +711,13 @@ def tuned_trials(tuning: str, variants: Sequence[tuple[Variant, float]]) -> list
         for seed in range(5)
         for (variant, _), rate in zip(variants, rates)
     ]
+
+
+def inputs_trials() -> list[dict[str, Any]]:
+    """Input of spikes, at the rate that was chosen for binary spikes and a steady image: these are not tuned."""
+    steady = next(each for each in SPIKES if not each[0].get("graded", True))
+    trials = tuned_trials("12_graded_tuning", [steady])
+    return [{**trial, "code": code} for trial in trials for code in ("rate", "latency")]
 
 
 RECORDS: dict[str, Record] = {
@@ -751,6 +764,12 @@ RECORDS: dict[str, Record] = {
         " Adam on 10,000 training images, each at its rate of 12_graded_tuning",
         measure_surrogate,
         partial(tuned_trials, "12_graded_tuning", SPIKES),
+    ),
+    "12_inputs": Record(
+        "784-100-10 with binary spikes whose input is spikes, too, three epochs of Adam on 10,000 training images, at"
+        " the rate that 12_graded_tuning chose for a steady image",
+        measure_inputs,
+        inputs_trials,
     ),
 }
 
