@@ -649,7 +649,7 @@ CHANGED: list[tuple[Variant, float]] = [
     ({"network": "binary", **BINARY, "reset": "zero"}, 0.0047),
 ]
 # Shapes and slopes of the surrogate, each with each: two with tails and two without.
-CROSSED, SLOPES = ("fast sigmoid", "arctan", "triangle", "rectangle"), (1.0, 3.0, 10.0, 30.0)
+CROSSED, SLOPES = ("fast sigmoid", "arctan", "triangle", "rectangle"), (1.0, 3.0, 10.0)
 FEW: Variant = {"n_train": 10_000, "epochs": 3}
 SURROGATES: list[tuple[Variant, float]] = [
     ({"network": "binary", **FEW, **BINARY, "shape": shape, "slope": slope, "detach": detach}, 0.01)
@@ -898,7 +898,7 @@ def operations(row: Row) -> Operations:
 def energy_saved(rows: Sequence[Row]) -> dict[tuple[str, str], list[float]]:
     """By input and by what is counted, the MLP's energy for an image less that of binary spikes; used in chapter 12.
 
-    `rows` are those of the record 12_graded. The keys are one of `CODES`, and "arithmetic" or "with_memory"; a value
+    `rows` are those of the records 12_graded and 12_inputs. The keys are one of `CODES`, and "arithmetic" or "with_memory"; a value
     holds a number for each seed, in nanojoules.
     """
     ordinary = of_variant(rows, {"network": "mlp"})

@@ -636,6 +636,10 @@ COMPARISONS = {
     "12_steps": ("12_tuning", binary.CHANGED),
     "12_shapes": ("12_shapes_tuning", binary.SURROGATES),
     "12_graded": ("12_graded_tuning", binary.SPIKES),
+    "12_inputs": (
+        "12_graded_tuning",
+        [({**binary.SPIKES[1][0], "code": code}, 0.0) for code in ("rate", "latency")],
+    ),
 }
 
 
@@ -671,7 +675,8 @@ def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied, tuned: l
             calls.clear()
         row = binary.RECORDS[name].run(**settings)
         (given,), (scored, *noise) = spied.fitted, spied.evaluated
-        on_test = name in ("12_surrogate", "12_steps", "12_graded")
+        on_test = name in ("12_surrogate", "12_steps", "12_graded", "12_inputs")
+        disturbed = on_test and name != "12_inputs"
         n_train = settings.get("n_train", N_TRAIN if on_test else 50_000)
         first = 40_000 if name == "12_shapes" else 50_000
         wanted = TEST_NUMBERS if on_test else range(first, first + 10_000)
@@ -687,7 +692,7 @@ def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied, tuned: l
             if option in settings:
                 assert getattr(net, option) == settings[option]
         # Noise and drops: of the test images alone. What spikes buy: there, and where an early answer is chosen.
-        assert len(noise) == (4 if on_test else 0) and len(spied.dropped) == (6 if on_test else 0)
+        assert len(noise) == (4 if disturbed else 0) and len(spied.dropped) == (6 if disturbed else 0)
         probed = on_test or name == "12_tuning"
         assert len(spied.bought) == int(probed) and ("messages" in row) == probed
         assert all(are(call["dataset"], wanted) and call["seed"] == settings["seed"] for call in spied.bought)
