@@ -898,8 +898,8 @@ def operations(row: Row) -> Operations:
 def energy_saved(rows: Sequence[Row]) -> dict[tuple[str, str], list[float]]:
     """By input and by what is counted, the MLP's energy for an image less that of binary spikes; used in chapter 12.
 
-    `rows` are those of the records 12_graded and 12_inputs. The keys are one of `CODES`, and "arithmetic" or "with_memory"; a value
-    holds a number for each seed, in nanojoules.
+    `rows` are those of the records 12_graded and 12_inputs. The keys are one of `CODES`, and "arithmetic" or
+    "with_memory"; a value holds a number for each seed, in nanojoules.
     """
     ordinary = of_variant(rows, {"network": "mlp"})
     saved: dict[tuple[str, str], list[float]] = {}
