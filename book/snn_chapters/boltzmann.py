@@ -648,6 +648,11 @@ def longer_boltzmann_trials() -> list[dict[str, Any]]:
     ]
 
 
+# How these differ from the rule of the page `how_we_compare`, which lists them.
+TUNED_OTHERWISE = {
+    ("14_tuning",): "learning without labels: the best of four learning rates, a factor of 2 apart, on one seed",
+}
+
 RECORDS: dict[str, Record] = {
     "14_tuning": Record(
         "784-200 and 784-100-100, trained without labels on 4,000 images, each rule at several learning rates: 5,000"
