@@ -720,12 +720,6 @@ def inputs_trials() -> list[dict[str, Any]]:
     return [{**trial, "code": code} for trial in trials for code in ("rate", "latency")]
 
 
-# How these differ from the rule of the page `how_we_compare`, which lists them.
-TUNED_OTHERWISE = {
-    ("12_tuning",): "binary spikes beside the MLP: the best of four learning rates, a factor of 2 apart, on two seeds",
-    ("12_shapes",): "shapes and slopes of the surrogate: one learning rate for all, three seeds",
-}
-
 RECORDS: dict[str, Record] = {
     "12_tuning": Record(
         "784-100-10 with binary spikes, with fewer steps and with another reset, and three MLPs, five epochs of Adam at"
@@ -804,7 +798,7 @@ class Early(NamedTuple):
     lead: float
     steps: list[float]  # mean steps until an answer by the lead
     sent: list[float]  # spikes of the hidden layer until then
-    by_lead: list[float]  # its accuracy
+    by_lead: list[float]  # its accuracy, as all below in per cent
     by_step: list[float]  # if everyone answers at the chosen step
     as_long: list[float]  # if everyone answers at once after as many steps as the lead takes in the mean
     at_the_end: list[float]
@@ -826,13 +820,13 @@ def answers_early(chosen_on: Sequence[Row], rows: Sequence[Row], allowed: float 
         raise ValueError(f"no lead keeps the accuracy to within {allowed}: try larger ones than {answers[-1, 0]:g}")
     lead = min(fit)[1]
     at = [min(row["answers"], key=lambda answer: abs(answer[0] - lead)) for row in rows]
-    curves = [row["accuracy_by_step"] for row in rows]
+    curves = [[100 * accuracy for accuracy in row["accuracy_by_step"]] for row in rows]
     return Early(
         step,
         lead,
         [answer[1] for answer in at],
         [answer[3] for answer in at],
-        [answer[2] for answer in at],
+        [100 * answer[2] for answer in at],
         [curve[step - 1] for curve in curves],
         [_between(curve, answer[1]) for curve, answer in zip(curves, at)],
         [curve[-1] for curve in curves],
@@ -856,6 +850,11 @@ def main_effects(cells: dict[tuple[str, float], list[float]]) -> tuple[list[floa
     return tuple(  # type: ignore[return-value]
         (means.amax(dim=0) - means.amin(dim=0)).tolist() for means in (table.mean(dim=1), table.mean(dim=0))
     )
+
+
+def spread_at(cells: dict[tuple[str, float], list[float]], column: float) -> list[float]:
+    """How far the rows of such a table lie apart in one column, for each seed; used in chapter 12."""
+    return [max(each) - min(each) for each in zip(*(cells[key] for key in cells if key[1] == column), strict=True)]
 
 
 # Energies in pJ of 32-bit operations at 45 nm (Horowitz 2014): a multiplication 3.7, an addition 0.9, both 4.6; a word

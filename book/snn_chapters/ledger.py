@@ -17,6 +17,7 @@ ALIKE = 1.0  # points of accuracy: two networks that differ by less are alike; c
 TRAINED = 85.0  # per cent: less is no success on these digits
 LEARNED = 80.0  # per cent: a network that has lost one of the ten labels reads less
 COMPARED = 6  # repairs are held against one another in chapter 11: each has to pass its share of 5 per cent
+DISTURBED = 3  # comparisons under noise and losses in chapter 12, likewise
 MUCH = 5.0  # points: what "varies a lot" must at least be
 ALL_OF = 5  # seeds: where a network either learns or does not, so many must agree; by chance 1 in 32 does
 SLOWER = 2.0  # times: "much more time" must at least be that
@@ -243,14 +244,14 @@ def _early(share_of_steps: Values) -> Decisions:
 
 def _bears(difference: Values) -> Decisions:
     """Points against the ordinary network under the same disturbance."""
-    return {"": decide(difference)}
+    return {"": decide(difference, comparisons=DISTURBED)}
 
 
 def _bears_loss(untrained: Values, trained: Values) -> Decisions:
     """The same, against an ordinary network whose training knew no losses, and against one whose training did."""
     return {
-        "the ordinary network is not trained for it": decide(untrained, comparisons=2),
-        "it is trained for it": decide(trained, comparisons=2),
+        "the ordinary network is not trained for it": decide(untrained, comparisons=DISTURBED),
+        "it is trained for it": decide(trained, comparisons=DISTURBED),
     }
 
 

@@ -828,10 +828,10 @@ def test_an_early_answer_is_chosen_on_some_rows_and_measured_on_others() -> None
     tested = [an_early_row([0.1, 0.9, 0.92, 0.9], [[0.1, 1.1, 0.9, 1.0], [0.2, 2.25, 0.91, 2.0], [0.3, 3, 0.9, 3]], 0)]
     found = binary.answers_early(held_out, tested)
     assert (found.step, found.lead) == (4, 0.2)
-    assert (found.steps, found.sent, found.by_lead) == ([2.25], [2.0], [0.91])
-    assert (found.by_step, found.at_the_end) == ([0.9], [0.9])
+    assert (found.steps, found.sent, found.by_lead) == ([2.25], [2.0], [91.0])
+    assert (found.by_step, found.at_the_end) == ([90.0], [90.0])
     # A quarter of the images answers at step 3, the others at step 2.
-    assert found.as_long == pytest.approx([0.75 * 0.9 + 0.25 * 0.92])
+    assert found.as_long == pytest.approx([0.75 * 90 + 0.25 * 92])
     assert binary.answers_early(held_out, tested, allowed=0.03).step == 3
     with pytest.raises(ValueError, match="no lead keeps the accuracy"):
         binary.answers_early([an_early_row([0.1, 0.9], [[0.1, 1.0, 0.2, 1.0]], 5)], tested)
@@ -846,6 +846,10 @@ def test_main_effects_of_a_sum_are_those_of_its_terms() -> None:
     # What only the two together do is in neither: here each row has its best in another column.
     crossing = {("a", 1.0): [1.0], ("a", 2.0): [0.0], ("b", 1.0): [0.0], ("b", 2.0): [1.0]}
     assert binary.main_effects(crossing) == ([0.0], [0.0])
+    # At each column by itself the rows lie apart as their terms do, or not.
+    assert binary.spread_at(cells, 10.0) == pytest.approx([3.0, 6.0])
+    narrow = {**crossing, ("b", 1.0): [0.75]}
+    assert (binary.spread_at(narrow, 1.0), binary.spread_at(narrow, 2.0)) == ([0.25], [1.0])
 
 
 def by_event(net: Any, images: Tensor) -> tuple[float, float, float]:
