@@ -17,6 +17,7 @@ ALIKE = 1.0  # points of accuracy: two networks that differ by less are alike; c
 TRAINED = 85.0  # per cent: less is no success on these digits
 LEARNED = 80.0  # per cent: a network that has lost one of the ten labels reads less
 COMPARED = 6  # repairs are held against one another in chapter 11: each has to pass its share of 5 per cent
+WITHIN = 0.5  # points that an answer may lose and be as good; chapter 12's margin
 DISTURBED = 3  # comparisons under noise and losses in chapter 12, likewise
 MUCH = 5.0  # points: what "varies a lot" must at least be
 ALL_OF = 5  # seeds: where a network either learns or does not, so many must agree; by chance 1 in 32 does
@@ -237,9 +238,10 @@ def _saves(saved: Mapping[str, Values]) -> Decisions:
     return {condition: decide(values, comparisons=len(saved)) for condition, values in saved.items()}
 
 
-def _early(share_of_steps: Values) -> Decisions:
-    """The share of the steps after which the answer was as good as the last, but for 0.1 points."""
-    return {"": decide([0.5 - share for share in share_of_steps])}
+def _early(share_of_steps: Values, lost: Values) -> Decisions:
+    """The share of the steps until an answer, and the points of accuracy that it costs."""
+    sooner = decide([0.5 - share for share in share_of_steps])
+    return {"": all_of(sooner, decide([-points for points in lost], margin=-WITHIN))}
 
 
 def _bears(difference: Values) -> Decisions:

@@ -137,7 +137,12 @@ TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"saved": {"sparse": LOW, "dense": LOW}}, "fails"),
         ({"saved": {"sparse": WIDE, "dense": LOW}}, "open"),
     ],
-    "early": [({"share_of_steps": times(0.3, HIGH)}, "holds"), ({"share_of_steps": HIGH}, "fails")],
+    "early": [
+        ({"share_of_steps": times(0.3, HIGH), "lost": ZERO}, "holds"),
+        ({"share_of_steps": HIGH, "lost": ZERO}, "fails"),
+        ({"share_of_steps": times(0.3, HIGH), "lost": HIGH}, "fails"),
+        ({"share_of_steps": times(0.3, HIGH), "lost": WIDE}, "open"),
+    ],
     "bears noise": [
         ({"difference": HIGH}, "holds"),
         ({"difference": LOW}, "fails"),
