@@ -857,18 +857,22 @@ def spread_at(cells: dict[tuple[str, float], list[float]], column: float) -> lis
     return [max(each) - min(each) for each in zip(*(cells[key] for key in cells if key[1] == column), strict=True)]
 
 
-# Energies in pJ of 32-bit operations at 45 nm (Horowitz 2014): a multiplication 3.7, an addition 0.9, both 4.6; a word
-# read from or written to a memory of 8 kB 5.
-MAC, ADDITION, WORD = 4.6, 0.9, 5.0
+# Energies in pJ of 32-bit operations at 45 nm (Horowitz 2014): a multiplication 3.7, an addition 0.9, both 4.6. A word
+# of a memory takes 5 if the memory has 8 kB, 10 if 32 kB, and 50 if 1 MB, the first in which all weights have room.
+MAC, ADDITION, WEIGHT, STATE = 4.6, 0.9, 50.0, 5.0
 HIDDEN, CLASSES = 100, 10
 
 
 class Operations(NamedTuple):
-    """What a network does for one image: multiplications with an addition, additions alone, and words of memory."""
+    """What a network does for one image: multiplications with an addition, additions alone, and words of memory.
+
+    `weights` are those read; `states` are those read and those written.
+    """
 
     macs: float
     additions: float
-    words: float
+    weights: float
+    states: float
 
     @property
     def arithmetic(self) -> float:
@@ -877,8 +881,8 @@ class Operations(NamedTuple):
 
     @property
     def with_memory(self) -> float:
-        """The same, and that of the words, as if all fitted into a memory of 8 kB."""
-        return self.arithmetic + WORD * self.words / 1000
+        """The same, and that of the words: weights from a memory of 1 MB, states from one of 8 kB."""
+        return self.arithmetic + (WEIGHT * self.weights + STATE * self.states) / 1000
 
 
 def operations(row: Row) -> Operations:
@@ -892,12 +896,24 @@ def operations(row: Row) -> Operations:
     read = row["active_pixels"] if code == "steady" else row["input_messages"]
     first, second = HIDDEN * read, CLASSES * row["messages"]
     if settings["network"].startswith("mlp"):
-        return Operations(first + second, 0.0, first + second)
+        return Operations(first + second, 0.0, first + second, 0.0)
     updates = (HIDDEN + CLASSES) * settings["n_steps"]
     macs, additions = float(updates), 0.0
     for synapses, spikes in ((first, code in ("rate", "latency")), (second, not graded)):
         macs, additions = (macs, additions + synapses) if spikes else (macs + synapses, additions)
-    return Operations(macs, additions, first + second + 2 * updates)
+    return Operations(macs, additions, first + second, 2.0 * updates)
+
+
+def even_at(one: Operations, other: Operations) -> float:
+    """The energy of reading a weight, in pJ, at which two networks take as much for an image; used in chapter 12.
+
+    Below it the network that reads more weights takes less; if that is never so, it is below 0. Raises `ValueError`
+    if both read as many.
+    """
+    if one.weights == other.weights:
+        raise ValueError(f"both read {one.weights:g} weights, so what a weight takes does not tell them apart")
+    fixed = [1000 * each.arithmetic + STATE * each.states for each in (one, other)]
+    return (fixed[0] - fixed[1]) / (other.weights - one.weights)
 
 
 def energy_saved(rows: Sequence[Row]) -> dict[tuple[str, str], list[float]]:

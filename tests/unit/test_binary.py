@@ -852,9 +852,10 @@ def test_main_effects_of_a_sum_are_those_of_its_terms() -> None:
     assert (binary.spread_at(narrow, 1.0), binary.spread_at(narrow, 2.0)) == ([0.25], [1.0])
 
 
-def by_event(net: Any, images: Tensor) -> tuple[float, float, float]:
-    """Multiplications with an addition, additions alone and words, counted event by event, for one image."""
-    (frames, hidden), macs, additions, words = (net.frames(images), net.record(images)[0].outputs), 0, 0, 0
+def by_event(net: Any, images: Tensor) -> tuple[float, float, float, float]:
+    """Multiplications with an addition, additions alone, weights and states, counted event by event, for one image."""
+    frames, hidden = net.frames(images), net.record(images)[0].outputs
+    macs = additions = weights = states = 0
     for image in range(len(images)):
         for t in range(net.n_steps):
             for sent, targets, spikes in (
@@ -872,10 +873,10 @@ def by_event(net: Any, images: Tensor) -> tuple[float, float, float]:
                         additions,
                     )
                 )
-                words += targets * n_messages
+                weights += targets * n_messages
             macs += 110  # times the decay, plus the current
-            words += 2 * 110
-    return tuple(count / len(images) for count in (macs, additions, words))  # type: ignore[return-value]
+            states += 2 * 110
+    return tuple(count / len(images) for count in (macs, additions, weights, states))  # type: ignore[return-value]
 
 
 @pytest.mark.parametrize(
@@ -891,16 +892,31 @@ def test_operations_are_those_of_each_event(code: str, graded: bool) -> None:
     if code == "flicker":  # its draws differ from run to run: the same seed as the row's
         net.frames = lambda shown, draws=None: binary.CodedNet.frames(net, shown, torch.Generator().manual_seed(0))
     found = binary.operations(row)
-    assert found[:3] == pytest.approx(by_event(net, images))
+    assert found == pytest.approx(by_event(net, images))
     assert found.arithmetic == pytest.approx((4.6 * found.macs + 0.9 * found.additions) / 1000)
-    assert found.with_memory == pytest.approx(found.arithmetic + 0.005 * found.words)
+    assert found.with_memory == pytest.approx(found.arithmetic + 0.05 * found.weights + 0.005 * found.states)
 
 
 def test_an_mlp_reads_a_weight_for_each_of_its_operations() -> None:
     data = several(30)
     row = {"settings": {"network": "mlp"}, **what_spikes_buy(make_model("mlp", 0), data, 0)}
     found = binary.operations(row)
-    assert found.macs == found.words == pytest.approx(100 * 784 + 10 * row["messages"]) and found.additions == 0
+    assert found.macs == found.weights == pytest.approx(100 * 784 + 10 * row["messages"])
+    assert found.additions == found.states == 0
+
+
+def test_two_networks_take_as_much_where_a_weight_costs_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    many, few = binary.Operations(10.0, 100.0, 300.0, 40.0), binary.Operations(200.0, 0.0, 200.0, 0.0)
+    even = binary.even_at(many, few)
+    assert even == pytest.approx((200 * 4.6 - (10 * 4.6 + 100 * 0.9 + 40 * 5)) / (300 - 200))
+    assert binary.even_at(few, many) == even
+    for weight, dearer in ((even - 0.1, few), (even + 0.1, many)):
+        monkeypatch.setattr(binary, "WEIGHT", weight)
+        assert max((many, few), key=lambda network: network.with_memory) is dearer
+    assert binary.even_at(few, few._replace(macs=100.0, weights=300.0)) > 0
+    assert binary.even_at(few, few._replace(macs=300.0, weights=300.0)) < 0  # more of both: never less
+    with pytest.raises(ValueError, match="both read 200 weights"):
+        binary.even_at(few, few)
 
 
 def test_energy_saved_pairs_the_seeds() -> None:
