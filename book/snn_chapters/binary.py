@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from functools import partial
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,12 @@ from snn_helpers.long.checks import alike, both, delays_and_spikes, flag, flat, 
 from snn_helpers.long.examples import stored
 from snn_helpers.long.recording import Record, examples, whole_mnist
 from snn_helpers.long.seeds import seeded
+from snn_helpers.long.tuning import tuning_trials
 from snn_helpers.neurons import Neuron
 from snn_helpers.plasticity import reset_slope
 from snn_helpers.records import load_results
 from snn_helpers.training import as_tensors, fit_adam
+from snn_helpers.tuning import choose, scores_of
 
 # The shapes, each of height 1 at the threshold: `slope` k says how fast they fall off beside it.
 SHAPES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -240,6 +243,55 @@ class BinarySpikingNet(SpikingNet):
         return f"{super().extra_repr()}, spiking_input={self.spiking_input}"
 
 
+# How an image is shown, in words.
+CODES = {
+    "steady": "a steady image",
+    "flicker": "the article's flicker",
+    "rate": "a random spike train for each pixel",
+    "latency": "one spike for each pixel",
+}
+
+
+class CodedNet(BinarySpikingNet):
+    """`BinarySpikingNet` with another input, or with graded spikes in its hidden layers; compared in chapter 12.
+
+    Parameters
+    ----------
+    code : one of `CODES`. `"steady"`: pixels from 0 to 1; `"flicker"`: the article's, pixels from -0.5 to 0.5 times
+        a fresh draw at each step; `"rate"`: a spike with the pixel's value for a probability; `"latency"`: one spike
+        for each pixel that is not black, the sooner the brighter.
+    graded : hidden neurons hand on what stands above the threshold, with its own derivative, for a spike of 1.
+    others : as in `BinarySpikingNet`.
+    """
+
+    def __init__(self, n_steps: int = 25, *, code: str = "steady", graded: bool = False, **settings: Any) -> None:
+        self.graded, self.code = flag("graded", graded), one_of("code", code, tuple(CODES))
+        super().__init__(n_steps, spiking_input=code == "rate", **settings)
+
+    def make_layer(
+        self, n_inputs: int, n_neurons: int, neuron: Neuron, generator: torch.Generator | None, is_last: bool
+    ) -> SpikingLayer:
+        """A layer of graded or binary spikes; the last one never fires."""
+        if is_last or not self.graded:
+            return super().make_layer(n_inputs, n_neurons, neuron, generator, is_last)
+        return SpikingLayer(n_inputs, n_neurons, **vars(neuron), generator=generator)
+
+    def frames(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """What the first layer reads, `[n_steps, B, n_inputs]`, in this network's code."""
+        pixels = flat(images)
+        if self.code == "flicker":
+            return flicker(pixels, self.n_steps, generator)
+        if self.code != "latency":
+            return super().frames(images, generator)
+        when = ((0.5 - pixels) * (self.n_steps - 1)).round()  # a white pixel fires at once, a black one never
+        steps = torch.arange(self.n_steps, device=pixels.device)[:, None, None]
+        return ((steps == when) & (pixels > -0.5)).to(pixels.dtype)
+
+    def extra_repr(self) -> str:
+        """The settings that are not the layers' own, as `print` shows them."""
+        return f"{super().extra_repr()}, code={self.code!r}, graded={self.graded}"
+
+
 # --- What one neuron's weight is asked to do -----------------------------------------------------
 
 
@@ -347,8 +399,8 @@ def to_nir(net: BinarySpikingNet, time_step: float = 1e-4) -> Any:
     """The network as a graph of the Neuromorphic Intermediate Representation (NIR); derived in chapter 12.
 
     NIR describes neurons in continuous time; its libraries read them with a step of `time_step`
-    seconds, snnTorch with 0.1 ms. A time constant of `time_step / (1 - decay)` and as large a
-    resistance make that step the book's. Spikes come one step earlier there than here, as its
+    seconds, snnTorch with 0.1 ms. A time constant of `time_step / (1 - decay)`, as Euler's step has
+    it, and as large a resistance make that step the book's. Spikes come one step earlier there than here, as its
     layers have no delay.
 
     Parameters
@@ -384,11 +436,10 @@ def to_nir(net: BinarySpikingNet, time_step: float = 1e-4) -> Any:
 # --- The trial ------------------------------------------------------------------------------------
 
 
-MODELS = ("binary", "mlp")
-
-
+MODELS = ("binary", "coded", "mlp", "mlp, dropout", "mlp, same weights")
+DROPOUT = 0.4  # in the training of the second MLP: the share of the messages that it is to bear the loss of
 # The lead of one label over the next, in units of the logits, at which an answer is given.
-LEADS = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0)
+LEADS = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.2, 0.3, 0.5)
 
 
 def surrogate_trial(
@@ -408,9 +459,9 @@ def surrogate_trial(
 ) -> dict[str, Any]:
     """Train 784-100-10, one of `MODELS`, once and measure it; recorded for chapter 12.
 
-    `settings` go to `BinarySpikingNet`. Both networks read pixels from 0 to 1. `noise_levels` are
-    those of `noisy`, whose first 2000 test images they use; `drop_levels` the shares of the hidden
-    layer's messages that are lost on their way, for these images.
+    `settings` go to `BinarySpikingNet`, or to `CodedNet` if the network is "coded". The MLPs read pixels from 0 to 1,
+    as the binary network does. `noise_levels` are those of `noisy`, whose first 2000 test images they use;
+    `drop_levels` the shares of the hidden layer's messages that are lost on their way, for these images.
 
     Returns the network, the seed, `test_accuracy`, `test_loss`, `seconds` of training,
     `noise_accuracy` and `drop_accuracy`, and with `probe` also what `what_spikes_buy` finds.
@@ -449,8 +500,10 @@ def surrogate_trial(
 class BrightMLP(MLP):
     """The `MLP` of chapter 04 for pixels from 0 to 1, which the binary network reads too; used in chapter 12."""
 
-    def __init__(self, sizes: Sequence[int] = (784, 100, 10), generator: torch.Generator | None = None) -> None:
-        super().__init__(sizes, generator=generator)
+    def __init__(
+        self, sizes: Sequence[int] = (784, 100, 10), dropout: float = 0.0, generator: torch.Generator | None = None
+    ) -> None:
+        super().__init__(sizes, dropout=dropout, generator=generator)
         if len(self.layers) != 2:
             raise ValueError(f"sizes must name inputs, one hidden layer and classes, not {sizes!r}")
 
@@ -463,7 +516,11 @@ class BrightMLP(MLP):
         return F.log_softmax(self.layers[1](hidden), dim=-1)
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        return self.answer(self.hidden(images))
+        hidden = self.hidden(images)
+        if self.training and self.dropout > 0:
+            draws = flicker(torch.ones_like(hidden), 1, generator)[0]
+            hidden = hidden * (draws >= self.dropout) / (1 - self.dropout)
+        return self.answer(hidden)
 
 
 def make_model(network: str, seed: int, **settings: Any) -> BinarySpikingNet | BrightMLP:
@@ -471,9 +528,15 @@ def make_model(network: str, seed: int, **settings: Any) -> BinarySpikingNet | B
     generator = seeded(seed)
     if network == "binary":
         return BinarySpikingNet(generator=generator, **settings)
-    if network == "mlp":
-        return BrightMLP(generator=generator, **settings)
-    raise ValueError(f"network must be one of {', '.join(map(repr, MODELS))}, not {network!r}")
+    if network == "coded":
+        return CodedNet(generator=generator, **settings)
+    if network not in MODELS:
+        raise ValueError(f"network must be one of {', '.join(map(repr, MODELS))}, not {network!r}")
+    mlp = BrightMLP(dropout=DROPOUT if network == "mlp, dropout" else 0.0, generator=generator, **settings)
+    if network == "mlp, same weights":  # those that the binary network begins with
+        for layer, other in zip(mlp.layers, BinarySpikingNet(generator=seeded(seed)).layers):
+            layer.load_state_dict(cast(SpikingLayer, other).linear.state_dict())
+    return mlp
 
 
 @without_autocast
@@ -521,8 +584,9 @@ def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset,
     """What a network sends and does for an image, and how soon it could answer; recorded for chapter 12.
 
     - `messages`: spikes of the hidden layer for an image; of an MLP, activations that are not 0;
-    - `active_pixels`: pixels of an image that are not 0;
-    - for the binary network also `rate`, the share of steps in which a hidden neuron fires; `silent`,
+    - `active_pixels`: pixels of an image that are not black;
+    - `input_messages`: values other than 0 that the first layer reads, over all steps: spikes, if the input is spikes;
+    - for a spiking network also `rate`, the share of steps in which a hidden neuron fires; `silent`,
       the share of its neurons that never fire for any image; `accuracy_by_step`, if it had to answer at
       that step; and, for each of `LEADS`, `answers`: `[lead, mean step of the answer, accuracy, spikes sent
       by then]`, answering as soon as a label leads by that much, and at the end if none does.
@@ -531,16 +595,19 @@ def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset,
     images, labels = as_tensors(dataset, next(model.parameters()).device)
     found: dict[str, Any] = {"active_pixels": float((images > -0.5).double().sum() / len(images))}
     if isinstance(model, BrightMLP):
-        return found | {"messages": float((model.hidden(images) > 0).double().sum() / len(images))}
+        messages = float((model.hidden(images) > 0).double().sum() / len(images))
+        return found | {"messages": messages, "input_messages": found["active_pixels"]}
     generator = seeded(seed)
-    sent, leads, right, alive = [], [], [], torch.zeros(1, device=images.device)
+    read, sent, leads, right, alive = 0, [], [], [], torch.zeros(1, device=images.device)
     for batch, truth in zip(images.split(1000), labels.split(1000)):
-        hidden = model.record(batch, generator)[0].outputs
+        frames = model.frames(batch, generator)
+        read += int(torch.count_nonzero(frames))
+        hidden = model.run(frames)[0].outputs
         speaking = evidence(model, hidden)
         best = speaking.topk(2, dim=2).values
         leads.append(best[..., 0] - best[..., 1])
         right.append(speaking.argmax(dim=2) == truth)
-        sent.append(hidden.sum(dim=2))
+        sent.append((hidden > 0).sum(dim=2))
         alive = torch.maximum(alive.to(hidden), hidden.amax(dim=(0, 1)))
     lead, correct, spikes = (torch.cat(parts, dim=1) for parts in (leads, right, sent))
     so_far = spikes.cumsum(dim=0)
@@ -555,6 +622,7 @@ def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset,
     n_neurons = cast(SpikingLayer, model.layers[0]).n_neurons
     return found | {
         "messages": spikes.sum(dim=0).double().mean().item(),
+        "input_messages": read / len(images),
         "rate": (spikes.double().mean() / n_neurons).item(),
         "silent": (alive == 0).double().mean().item(),
         "accuracy_by_step": [round(value, 5) for value in correct.double().mean(dim=1).tolist()],
@@ -566,91 +634,301 @@ def what_spikes_buy(model: BinarySpikingNet | BrightMLP, dataset: TensorDataset,
 
 NOISE_LEVELS = (0.0, 0.2, 0.4, 0.8)
 DROPS = (0.0, 0.1, 0.2, 0.4, 0.6, 0.8)
-# Chapter 12's network, found by trying on held-out images.
-BINARY: dict[str, Any] = {"n_steps": 25, "reset": "subtract", "shape": "arctan", "slope": 3.0}
+Variant = dict[str, Any]
+# Chapter 12's network. Its settings were found by trying on held-out images; of that search no record was kept.
+BINARY: Variant = {"n_steps": 25, "reset": "subtract", "shape": "arctan", "slope": 3.0}
+# Each of the networks compared, with the learning rate at which its search starts.
+COMPARED: list[tuple[Variant, float]] = [
+    ({"network": "binary", **BINARY}, 0.0047),
+    ({"network": "mlp"}, 0.01),
+    ({"network": "mlp, dropout"}, 0.01),
+    ({"network": "mlp, same weights"}, 0.01),
+]
+CHANGED: list[tuple[Variant, float]] = [
+    ({"network": "binary", **BINARY, "n_steps": 8}, 0.0056),
+    ({"network": "binary", **BINARY, "reset": "zero"}, 0.0047),
+]
+# Shapes and slopes of the surrogate, each with each: two with tails and two without.
+CROSSED, SLOPES = ("fast sigmoid", "arctan", "triangle", "rectangle"), (1.0, 3.0, 10.0)
+FEW: Variant = {"n_train": 10_000, "epochs": 3}
+SURROGATES: list[tuple[Variant, float]] = [
+    ({"network": "binary", **FEW, **BINARY, "shape": shape, "slope": slope, "detach": detach}, 0.01)
+    for slope in SLOPES
+    for shape, detach in (*((shape, True) for shape in CROSSED), ("arctan", False))
+    if detach or slope > 1
+]
+SPIKES: list[tuple[Variant, float]] = [
+    *(
+        ({"network": "coded", **FEW, **BINARY, "code": code, "graded": graded}, 0.01)
+        for code, graded in (
+            ("steady", True),
+            ("steady", False),
+            ("flicker", True),
+            ("flicker", False),
+        )
+    ),
+    ({"network": "coded", **FEW, **BINARY, "code": "steady", "graded": False, "shape": "none"}, 0.01),
+    ({"network": "mlp", **FEW}, 0.01),
+]
 
 
-def measure_surrogate(**settings: Any) -> dict[str, Any]:
-    """As `surrogate_trial`, on the whole of MNIST, with all that it can measure."""
+def measure_surrogate(n_train: int = 60_000, **settings: Any) -> dict[str, Any]:
+    """As `surrogate_trial`, tested on MNIST's test images, with all that it can measure."""
     train, test = whole_mnist()
-    return surrogate_trial(train=train, test=test, noise_levels=NOISE_LEVELS, drop_levels=DROPS, probe=True, **settings)
+    settings |= {"noise_levels": NOISE_LEVELS, "drop_levels": DROPS, "probe": True}
+    return surrogate_trial(train=examples(train, n_train), test=test, **settings)
 
 
-def measure_surrogate_held_out(n_train: int = 50_000, **settings: Any) -> dict[str, Any]:
-    """Everything is chosen on 10,000 training images held out, never on the test images."""
+def measure_inputs(n_train: int, **settings: Any) -> dict[str, Any]:
+    """As `surrogate_trial`, tested on MNIST's test images, with what spikes buy."""
+    train, test = whole_mnist()
+    return surrogate_trial(train=examples(train, n_train), test=test, probe=True, **settings)
+
+
+def measure_surrogate_tuning(**settings: Any) -> dict[str, Any]:
+    """Everything is chosen on 10,000 training images held out, never on the test images; so is the early answer."""
+    return measure_surrogate_held_out(probe=True, **settings)
+
+
+def measure_surrogate_held_out(n_train: int = 50_000, first: int = 50_000, **settings: Any) -> dict[str, Any]:
+    """As `surrogate_trial`, scored on 10,000 training images from the `first` on, which are held out."""
     train, _ = whole_mnist()
-    fitted = examples(train, n_train)
-    held_out = examples(train, 50_000, 60_000)
+    fitted, held_out = examples(train, n_train), examples(train, first, first + 10_000)
     return surrogate_trial(train=fitted, test=held_out, **settings)
 
 
-def tuned_surrogate_trials() -> list[dict[str, Any]]:
-    """Both networks at the rate whose held-out accuracy, in the mean over seeds, is best."""
-    rows = load_results("12_tuning")["trials"]
-    trials = []
-    for network, settings in (("binary", BINARY), ("mlp", {})):
-        held_out: dict[float, list[float]] = {}
-        for row in rows:
-            if row["network"] == network:
-                held_out.setdefault(row["settings"]["learning_rate"], []).append(row["test_accuracy"])
-        best = max(held_out, key=lambda rate: sum(held_out[rate]) / len(held_out[rate]))
-        trials += [{"network": network, "seed": seed, "learning_rate": best, **settings} for seed in range(5)]
-    return trials
+def measure_shapes(**settings: Any) -> dict[str, Any]:
+    """As `measure_surrogate_held_out`, on 10,000 further training images: the last 10,000 have chosen the rates."""
+    return measure_surrogate_held_out(first=40_000, **settings)
 
 
-# How these differ from the rule of the page `how_we_compare`, which lists them.
-TUNED_OTHERWISE = {
-    ("12_tuning",): "binary spikes beside the MLP: the best of four learning rates, a factor of 2 apart, on two seeds",
-    ("12_shapes",): "shapes and slopes of the surrogate: one learning rate for all, three seeds",
-}
+def tuned_trials(tuning: str, variants: Sequence[tuple[Variant, float]]) -> list[dict[str, Any]]:
+    """Five seeds of each variant, at the learning rate that its record of tuning chooses."""
+    rows = load_results(tuning)["trials"]
+    rates = [choose(scores_of(rows, **variant)) for variant, _ in variants]
+    return [
+        {**variant, "learning_rate": rate, "seed": seed}
+        for seed in range(5)
+        for (variant, _), rate in zip(variants, rates)
+    ]
+
+
+def inputs_trials() -> list[dict[str, Any]]:
+    """Input of spikes, at the rate that was chosen for binary spikes and a steady image: these are not tuned."""
+    steady = next(each for each in SPIKES if not each[0].get("graded", True))
+    trials = tuned_trials("12_graded_tuning", [steady])
+    return [{**trial, "code": code} for trial in trials for code in ("rate", "latency")]
+
 
 RECORDS: dict[str, Record] = {
     "12_tuning": Record(
-        "784-100-10 with binary spikes, and the MLP, five epochs of Adam at several learning rates: 50,000 training"
-        " images, 10,000 held out as 'test'",
-        measure_surrogate_held_out,
-        [
-            {"network": network, "seed": seed, "learning_rate": rate, **settings}
-            for seed in range(2)
-            for network, settings in (("binary", BINARY), ("mlp", {}))
-            for rate in (0.0025, 0.005, 0.01, 0.02)
-        ],
+        "784-100-10 with binary spikes, with fewer steps and with another reset, and three MLPs, five epochs of Adam at"
+        " the learning rates that a search visits: 50,000 training images, 10,000 held out as 'test'",
+        measure_surrogate_tuning,
+        partial(tuning_trials, "12_tuning", [*COMPARED, *CHANGED], floor=0.2),
     ),
     "12_surrogate": Record(
-        "784-100-10 with binary spikes, and the MLP, five epochs of Adam on the whole of MNIST, each at its best rate"
-        " of 12_tuning",
+        "784-100-10 with binary spikes, and three MLPs, five epochs of Adam on the whole of MNIST, each at its rate of"
+        " 12_tuning",
         measure_surrogate,
-        tuned_surrogate_trials,
-    ),
-    "12_shapes": Record(
-        "784-100-10 with binary spikes, three epochs of Adam on 10,000 training images, for each shape and slope of the"
-        " surrogate, with the reset detached and not; 10,000 held out as 'test'",
-        measure_surrogate_held_out,
-        [
-            {
-                "network": "binary",
-                "seed": seed,
-                "n_train": 10_000,
-                "epochs": 3,
-                "learning_rate": 0.01,
-                **BINARY,
-                "shape": shape,
-                "slope": slope,
-                "detach": detach,
-            }
-            for seed in range(3)
-            for shape, detach in (*((shape, True) for shape in SHAPES if shape != "none"), ("arctan", False))
-            for slope in (1.0, 3.0, 10.0, 30.0)
-        ],
+        partial(tuned_trials, "12_tuning", COMPARED),
     ),
     "12_steps": Record(
         "784-100-10 with binary spikes, five epochs of Adam on the whole of MNIST, with fewer steps, and with the"
-        " reset that NIR has",
+        " reset that NIR has, each at its rate of 12_tuning",
         measure_surrogate,
-        [
-            {"network": "binary", "seed": seed, "learning_rate": 0.005, **BINARY, **changed}
-            for seed in range(3)
-            for changed in ({"n_steps": 8}, {"reset": "zero"})
-        ],
+        partial(tuned_trials, "12_tuning", CHANGED),
+    ),
+    "12_shapes_tuning": Record(
+        "784-100-10 with binary spikes, three epochs of Adam on 10,000 training images, for shapes and slopes of the"
+        " surrogate, with the reset detached and not, at the learning rates that a search visits; the last 10,000"
+        " training images held out as 'test'",
+        measure_surrogate_held_out,
+        partial(tuning_trials, "12_shapes_tuning", SURROGATES, floor=0.2),
+    ),
+    "12_shapes": Record(
+        "784-100-10 with binary spikes, three epochs of Adam on 10,000 training images, for shapes and slopes of the"
+        " surrogate, with the reset detached and not, each at its rate of 12_shapes_tuning; 10,000 further training"
+        " images as 'test'",
+        measure_shapes,
+        partial(tuned_trials, "12_shapes_tuning", SURROGATES),
+    ),
+    "12_graded_tuning": Record(
+        "784-100-10 with graded and with binary spikes, with several codes of the input, and the MLP, three epochs of"
+        " Adam on 10,000 training images at the learning rates that a search visits; 10,000 held out as 'test'",
+        measure_surrogate_held_out,
+        partial(tuning_trials, "12_graded_tuning", SPIKES, floor=0.2),
+    ),
+    "12_graded": Record(
+        "784-100-10 with graded and with binary spikes, with several codes of the input, and the MLP, three epochs of"
+        " Adam on 10,000 training images, each at its rate of 12_graded_tuning",
+        measure_surrogate,
+        partial(tuned_trials, "12_graded_tuning", SPIKES),
+    ),
+    "12_inputs": Record(
+        "784-100-10 with binary spikes whose input is spikes, too, three epochs of Adam on 10,000 training images, at"
+        " the rate that 12_graded_tuning chose for a steady image",
+        measure_inputs,
+        inputs_trials,
     ),
 }
+
+
+# --- What the records say -------------------------------------------------------------------------
+
+Row = dict[str, Any]
+
+
+def of_variant(rows: Sequence[Row], variant: Variant) -> list[Row]:
+    """The rows of a record with all settings of a variant, by seed; used in chapter 12."""
+    found = [row for row in rows if all(row["settings"].get(name) == value for name, value in variant.items())]
+    return sorted(found, key=lambda row: row["settings"]["seed"])
+
+
+def at_its_rate(tuning: Sequence[Row], variant: Variant) -> list[Row]:
+    """Of a record of tuning, the rows of a variant at the learning rate that is chosen; used in chapter 12."""
+    rate = choose(scores_of(tuning, **variant))
+    return of_variant(tuning, variant | {"learning_rate": rate})
+
+
+class Early(NamedTuple):
+    """When a network answers early: `step` and `lead` as chosen, and what they do, a number for each row."""
+
+    step: int
+    lead: float
+    steps: list[float]  # mean steps until an answer by the lead
+    sent: list[float]  # spikes of the hidden layer until then
+    by_lead: list[float]  # its accuracy, as all below in per cent
+    by_step: list[float]  # if everyone answers at the chosen step
+    as_long: list[float]  # if everyone answers at once after as many steps as the lead takes in the mean
+    at_the_end: list[float]
+
+
+def answers_early(chosen_on: Sequence[Row], rows: Sequence[Row], allowed: float = 0.001) -> Early:
+    """An early answer that costs at most `allowed` of the accuracy, chosen on some rows, measured on others.
+
+    For the choice, the step and the lead are those that take the fewest steps of all whose mean accuracy is within
+    `allowed` of the last step's. A mean time between two steps is had by giving some images the one and the rest the
+    other, so `as_long` goes straight from one step's accuracy to the next one's. Derived in chapter 12.
+    """
+    by_step = torch.tensor([row["accuracy_by_step"] for row in chosen_on], dtype=torch.float64).mean(dim=0)
+    answers = torch.tensor([row["answers"] for row in chosen_on], dtype=torch.float64).mean(dim=0)
+    enough = by_step[-1].item() - allowed - 1e-9
+    step = 1 + next(at for at, accuracy in enumerate(by_step.tolist()) if accuracy >= enough)
+    fit = [(steps, lead) for lead, steps, accuracy, _ in answers.tolist() if accuracy >= enough]
+    if not fit:
+        raise ValueError(f"no lead keeps the accuracy to within {allowed}: try larger ones than {answers[-1, 0]:g}")
+    lead = min(fit)[1]
+    at = [min(row["answers"], key=lambda answer: abs(answer[0] - lead)) for row in rows]
+    curves = [[100 * accuracy for accuracy in row["accuracy_by_step"]] for row in rows]
+    return Early(
+        step,
+        lead,
+        [answer[1] for answer in at],
+        [answer[3] for answer in at],
+        [100 * answer[2] for answer in at],
+        [curve[step - 1] for curve in curves],
+        [_between(curve, answer[1]) for curve, answer in zip(curves, at)],
+        [curve[-1] for curve in curves],
+    )
+
+
+def _between(curve: Sequence[float], steps: float) -> float:
+    """The accuracy after `steps` steps, 1 for the first, on a straight line between two whole numbers of steps."""
+    before = min(int(steps), len(curve) - 1)
+    share = steps - before
+    return (1 - share) * curve[before - 1] + share * curve[before]
+
+
+def main_effects(cells: dict[tuple[str, float], list[float]]) -> tuple[list[float], list[float]]:
+    """How far the means of the rows, and of the columns, of a table lie apart, for each seed; derived in chapter 12.
+
+    `cells` hold a number for each seed at each row and column of the table, every row with every column.
+    """
+    rows, columns = (list(dict.fromkeys(keys)) for keys in zip(*cells))
+    table = torch.tensor([[cells[row, column] for column in columns] for row in rows], dtype=torch.float64)
+    return tuple(  # type: ignore[return-value]
+        (means.amax(dim=0) - means.amin(dim=0)).tolist() for means in (table.mean(dim=1), table.mean(dim=0))
+    )
+
+
+def spread_at(cells: dict[tuple[str, float], list[float]], column: float) -> list[float]:
+    """How far the rows of such a table lie apart in one column, for each seed; used in chapter 12."""
+    return [max(each) - min(each) for each in zip(*(cells[key] for key in cells if key[1] == column), strict=True)]
+
+
+# Energies in pJ of 32-bit operations at 45 nm (Horowitz 2014): a multiplication 3.7, an addition 0.9, both 4.6. A word
+# of a memory takes 5 if the memory has 8 kB, 10 if 32 kB, and 50 if 1 MB, the first in which all weights have room.
+MAC, ADDITION, WEIGHT, STATE = 4.6, 0.9, 50.0, 5.0
+HIDDEN, CLASSES = 100, 10
+
+
+class Operations(NamedTuple):
+    """What a network does for one image: multiplications with an addition, additions alone, and words of memory.
+
+    `weights` are those read; `states` are those read and those written.
+    """
+
+    macs: float
+    additions: float
+    weights: float
+    states: float
+
+    @property
+    def arithmetic(self) -> float:
+        """Energy of the operations, in nanojoules."""
+        return (MAC * self.macs + ADDITION * self.additions) / 1000
+
+    @property
+    def with_memory(self) -> float:
+        """The same, and that of the words: weights from a memory of 1 MB, states from one of 8 kB."""
+        return self.arithmetic + (WEIGHT * self.weights + STATE * self.states) / 1000
+
+
+def operations(row: Row) -> Operations:
+    """What the network of a row does for one image, zeros skipped; derived in chapter 12.
+
+    Each synapse reads one weight. A spiking neuron takes, in each step, one multiplication by the decay with one
+    addition, and its state is read and written. A steady image meets the first layer's weights once.
+    """
+    settings = row["settings"]
+    code, graded = settings.get("code", "steady"), settings.get("graded", False)
+    read = row["active_pixels"] if code == "steady" else row["input_messages"]
+    first, second = HIDDEN * read, CLASSES * row["messages"]
+    if settings["network"].startswith("mlp"):
+        return Operations(first + second, 0.0, first + second, 0.0)
+    updates = (HIDDEN + CLASSES) * settings["n_steps"]
+    macs, additions = float(updates), 0.0
+    for synapses, spikes in ((first, code in ("rate", "latency")), (second, not graded)):
+        macs, additions = (macs, additions + synapses) if spikes else (macs + synapses, additions)
+    return Operations(macs, additions, first + second, 2.0 * updates)
+
+
+def even_at(one: Operations, other: Operations) -> float:
+    """The energy of reading a weight, in pJ, at which two networks take as much for an image; used in chapter 12.
+
+    Below it the network that reads more weights takes less; if that is never so, it is below 0. Raises `ValueError`
+    if both read as many.
+    """
+    if one.weights == other.weights:
+        raise ValueError(f"both read {one.weights:g} weights, so what a weight takes does not tell them apart")
+    fixed = [1000 * each.arithmetic + STATE * each.states for each in (one, other)]
+    return (fixed[0] - fixed[1]) / (other.weights - one.weights)
+
+
+def energy_saved(rows: Sequence[Row]) -> dict[tuple[str, str], list[float]]:
+    """By input and by what is counted, the MLP's energy for an image less that of binary spikes; used in chapter 12.
+
+    `rows` are those of the records 12_graded and 12_inputs. The keys are one of `CODES`, and "arithmetic" or
+    "with_memory"; a value holds a number for each seed, in nanojoules.
+    """
+    ordinary = of_variant(rows, {"network": "mlp"})
+    saved: dict[tuple[str, str], list[float]] = {}
+    for code in CODES:
+        spiking = of_variant(rows, {"code": code, "graded": False, "shape": BINARY["shape"]})
+        for counted in ("arithmetic", "with_memory"):
+            saved[code, counted] = [
+                getattr(operations(one), counted) - getattr(operations(other), counted)
+                for one, other in zip(ordinary, spiking, strict=True)
+            ]
+    return saved

@@ -17,6 +17,8 @@ ALIKE = 1.0  # points of accuracy: two networks that differ by less are alike; c
 TRAINED = 85.0  # per cent: less is no success on these digits
 LEARNED = 80.0  # per cent: a network that has lost one of the ten labels reads less
 COMPARED = 6  # repairs are held against one another in chapter 11: each has to pass its share of 5 per cent
+WITHIN = 0.5  # points that an answer may lose and be as good; chapter 12's margin
+DISTURBED = 3  # comparisons under noise and losses in chapter 12, likewise
 MUCH = 5.0  # points: what "varies a lot" must at least be
 ALL_OF = 5  # seeds: where a network either learns or does not, so many must agree; by chance 1 in 32 does
 SLOWER = 2.0  # times: "much more time" must at least be that
@@ -223,19 +225,36 @@ def _binary(difference: Values) -> Decisions:
     return {"a surrogate takes the place of the derivative": decide_alike(difference, ALIKE)}
 
 
-def _saves(ordinary_less_spiking: Values) -> Decisions:
-    """Multiplications of the ordinary network's second layer less those that the leaks alone take."""
-    return {"": decide(ordinary_less_spiking)}
+def _rectifier(steady: Values, flickering: Values) -> Decisions:
+    """Points by which spikes of 0 or 1 are ahead of graded ones: then a rectifier is not the best way to fire."""
+    return {
+        "the image is steady": decide(steady, comparisons=2),
+        "it flickers, as in the article": decide(flickering, comparisons=2),
+    }
 
 
-def _early(share_of_steps: Values) -> Decisions:
-    """The share of the steps after which the answer was as good as the last, but for 0.1 points."""
-    return {"": decide([0.5 - share for share in share_of_steps])}
+def _saves(saved: Mapping[str, Values]) -> Decisions:
+    """Energy that the ordinary network takes for an image less that of the spiking one, under each condition."""
+    return {condition: decide(values, comparisons=len(saved)) for condition, values in saved.items()}
+
+
+def _early(share_of_steps: Values, lost: Values) -> Decisions:
+    """The share of the steps until an answer, and the points of accuracy that it costs."""
+    sooner = decide([0.5 - share for share in share_of_steps])
+    return {"": all_of(sooner, decide([-points for points in lost], margin=-WITHIN))}
 
 
 def _bears(difference: Values) -> Decisions:
     """Points against the ordinary network under the same disturbance."""
-    return {"": decide(difference)}
+    return {"": decide(difference, comparisons=DISTURBED)}
+
+
+def _bears_loss(untrained: Values, trained: Values) -> Decisions:
+    """The same, against an ordinary network whose training knew no losses, and against one whose training did."""
+    return {
+        "the ordinary network is not trained for it": decide(untrained, comparisons=DISTURBED),
+        "it is trained for it": decide(trained, comparisons=DISTURBED),
+    }
 
 
 # --- rhythms, feedback, contrastive divergence ----------------------------------------------------
@@ -298,6 +317,7 @@ CLAIMS: dict[str, Claim] = {
     "first attempt": Claim("It trains at the first attempt, with nothing tuned.", _first_attempt),
     "varies": Claim("Its performance may vary a lot with tinkering.", _varies),
     "regulariser": Claim("Spikes act as a regulariser, as dropout does.", _regulariser),
+    "rectifier": Claim("A rectifier might not be the best way for a neuron to fire.", _rectifier),
     "gradual": Claim("Activity spreads through the neurons gradually, like a storm.", _gradual),
     "reusable": Claim("The network can serve as a layer inside any other one.", _reusable),
     "ensembles mend": Claim("An ensemble of neurons for each label mends labels that never fire.", _ensembles_mend),
@@ -309,10 +329,10 @@ CLAIMS: dict[str, Claim] = {
     "late": Claim("The gradient of late input, just after a spike, is unaffected.", _late),
     "first told": Claim("It might be the first time that this link is written down.", _first_told),
     "binary": Claim("Spikes that are all or nothing read digits about as well as the ordinary network.", _binary),
-    "saves": Claim("Spikes save operations.", _saves),
+    "saves": Claim("Spikes save energy.", _saves),
     "early": Claim("Spikes allow an early answer.", _early),
     "bears noise": Claim("Spiking networks bear noise.", _bears),
-    "bears loss": Claim("Spiking networks bear lost spikes.", _bears),
+    "bears loss": Claim("Spiking networks bear lost spikes.", _bears_loss),
     "rhythm": Claim("Rhythms can arise in such a network.", _rhythm),
     "none elsewhere": Claim("In deep learning there is nothing like the rhythms of the brain.", _none_elsewhere),
     "cycles teach": Claim(

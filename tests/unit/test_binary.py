@@ -305,6 +305,89 @@ def test_same_generator_same_weights_as_the_graded_net() -> None:
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
+# --- other inputs, and graded spikes --------------------------------------------------------------
+
+
+def a_coded_net(**settings: Any) -> binary.CodedNet:
+    generator = torch.Generator().manual_seed(0)
+    return binary.CodedNet(9, sizes=(6, 5, 3), threshold=0.3, generator=generator, **settings).double()
+
+
+def test_each_pixel_of_a_latency_code_fires_once_and_the_brighter_the_sooner() -> None:
+    bright = torch.tensor([[1.0, 0.0, 0.5, 0.25, 0.126, 0.001]]).double()
+    spikes = a_coded_net(code="latency").frames(bright - 0.5)[:, 0]
+    assert spikes.shape == (9, 6)
+    for pixel, brightness in enumerate(bright[0].tolist()):
+        when = [step for step in range(9) if spikes[step, pixel] == 1]
+        assert when == ([] if brightness == 0 else [math.floor((1 - brightness) * 8 + 0.5)])
+        assert set(spikes[:, pixel].tolist()) <= {0.0, 1.0}
+
+
+def test_the_other_codes_are_those_of_the_networks_that_have_them() -> None:
+    images, draws = torch.rand(4, 6, generator=torch.Generator().manual_seed(1)).double() - 0.5, torch.Generator()
+    article = SpikingNet(9, sizes=(6, 5, 3)).double()
+    for code, wanted in (
+        ("flicker", article.frames(images, draws.manual_seed(2))),
+        ("steady", (images + 0.5).expand(9, -1, -1)),
+        ("rate", BinarySpikingNet(9, sizes=(6, 5, 3), spiking_input=True).frames(images, draws.manual_seed(2))),
+    ):
+        assert torch.equal(a_coded_net(code=code).frames(images, draws.manual_seed(2)), wanted), code
+    with pytest.raises(ValueError, match="code must be one of 'steady'"):
+        a_coded_net(code="morse")
+
+
+@pytest.mark.parametrize("graded", [False, True])
+@each_reset
+def test_only_what_a_hidden_neuron_hands_on_differs(graded: bool, reset: str) -> None:
+    """Both networks against one loop over the neurons' states, in which the output is the only choice."""
+    net = a_coded_net(code="flicker", graded=graded, reset=reset)
+    images = 6 * torch.rand(4, 6, generator=torch.Generator().manual_seed(1)).double() - 3
+    frames = net.frames(images, torch.Generator().manual_seed(2))
+    hidden, last = net.run(frames)
+    first, second = net.layers
+    state, sums, above = torch.zeros(4, 5).double(), torch.zeros(4, 3).double(), []
+    for t in range(8):
+        charge = first.linear(frames[t]) + 0.9 * state
+        fired = (charge > 0.3).double()
+        gone = {"scale": 1.5 / 0.3 * charge, "discharge": 1.5 + charge - 0.3, "subtract": 0.3 + 0 * charge}
+        state = charge - fired * gone.get(reset, charge)
+        above.append(fired * (charge - 0.3) if graded else fired)
+        torch.testing.assert_close(hidden.outputs[t + 1], above[-1])
+        if t < 7:  # the last layer hears it in the next step, and answers one step late
+            sums = second.linear(above[-1]) + 0.9 * sums
+            torch.testing.assert_close(last.states[t + 2], sums)
+    assert torch.stack(above).count_nonzero() > 10 and not last.outputs.any()
+
+
+def test_graded_and_binary_networks_begin_with_the_same_weights() -> None:
+    nets = [make_model("coded", 3, graded=graded, code="flicker") for graded in (False, True)]
+    nets.append(make_model("binary", 3))
+    for weights in zip(*(net.parameters() for net in nets)):
+        assert torch.equal(weights[0], weights[1]) and torch.equal(weights[0], weights[2])
+    mlp = make_model("mlp, same weights", 3)
+    for ours, theirs in zip(mlp.parameters(), nets[0].parameters()):
+        assert torch.equal(ours, theirs)
+    drawn = make_model("mlp", 3)
+    assert not torch.equal(next(drawn.parameters()), next(mlp.parameters()))
+
+
+def test_dropout_leaves_out_its_share_in_training_alone_and_makes_up_for_it() -> None:
+    mlp = make_model("mlp, dropout", 0)
+    images = several(400).tensors[0]
+    seen: list[Tensor] = []
+    mlp.layers[1].register_forward_hook(lambda module, given, answer: seen.append(given[0]))
+    mlp.train()(images, torch.Generator().manual_seed(0))
+    mlp.eval()(images)
+    trained, whole = seen
+    active = whole > 0
+    lost = (trained[active] == 0).double().mean().item()
+    assert lost == pytest.approx(binary.DROPOUT, abs=5 * math.sqrt(0.24 / int(active.sum())))
+    kept = active & (trained > 0)
+    torch.testing.assert_close(trained[kept], whole[kept] / (1 - binary.DROPOUT))
+    assert torch.equal(whole, mlp.hidden(images))
+    assert make_model("mlp", 0).dropout == 0
+
+
 # --- what spikes buy -----------------------------------------------------------------------------
 
 
@@ -367,7 +450,7 @@ def test_a_trial_repeats(network: str, digits: TensorDataset) -> None:
 
 
 def test_unknown_networks_are_refused() -> None:
-    with pytest.raises(ValueError, match="network must be one of 'binary', 'mlp'"):
+    with pytest.raises(ValueError, match="network must be one of 'binary', 'coded', 'mlp'"):
         make_model("graded", 0)
 
 
@@ -529,59 +612,126 @@ def test_settings_reach_the_network_and_its_training(spied: Spied) -> None:
     assert (row["test_accuracy"], row["test_loss"]) == (0.25, 1.5)
 
 
+BEST = 0.012  # the learning rate that made-up tunings end with
+
+
+def a_tuning(variants: list[tuple[dict[str, Any], float]]) -> dict[str, Any]:
+    """A record of tuning, made up: three seeds at three rates, of which the one in the middle is best."""
+    rows = [
+        {"settings": {**variant, "learning_rate": rate, "seed": seed}, "test_accuracy": accuracy + seed / 1000}
+        for variant, _ in variants
+        for rate, accuracy in ((0.01, 0.9), (BEST, 0.91), (0.015, 0.905))
+        for seed in (5, 6, 7)
+    ]
+    return {"trials": rows}
+
+
+TUNINGS = {
+    "12_tuning": [*binary.COMPARED, *binary.CHANGED],
+    "12_shapes_tuning": binary.SURROGATES,
+    "12_graded_tuning": binary.SPIKES,
+}
+COMPARISONS = {
+    "12_surrogate": ("12_tuning", binary.COMPARED),
+    "12_steps": ("12_tuning", binary.CHANGED),
+    "12_shapes": ("12_shapes_tuning", binary.SURROGATES),
+    "12_graded": ("12_graded_tuning", binary.SPIKES),
+    "12_inputs": (
+        "12_graded_tuning",
+        [({**binary.SPIKES[1][0], "code": code}, 0.0) for code in ("rate", "latency")],
+    ),
+}
+
+
+@pytest.fixture
+def tuned(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the records that are asked for."""
+    asked: list[str] = []
+
+    def load(name: str) -> dict[str, Any]:
+        asked.append(name)
+        return a_tuning(TUNINGS[name])
+
+    monkeypatch.setattr(binary, "load_results", load)
+    monkeypatch.setattr("snn_helpers.long.tuning.load_results", load)
+    return asked
+
+
+def trials_of(name: str) -> list[dict[str, Any]]:
+    trials = binary.RECORDS[name].trials
+    return trials() if callable(trials) else trials
+
+
+def test_each_record_is_a_tuning_or_a_comparison_after_one() -> None:
+    assert set(binary.RECORDS) == set(TUNINGS) | set(COMPARISONS)
+
+
 @pytest.mark.parametrize("name", binary.RECORDS)
-def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
-    """What is chosen is chosen on held-out training images; all else is scored on the test images."""
-    _, measure, trials = binary.RECORDS[name]
-    trials = trials() if callable(trials) else trials
-    for settings in (trials[0], trials[-1]):
+def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied, tuned: list[str]) -> None:
+    """What is chosen is chosen on held-out training images; the rest on others that nothing was chosen on."""
+    trials = trials_of(name)
+    for settings in trials[:: max(1, len(trials) // 12)]:
         for calls in spied:
             calls.clear()
-        row = measure(**settings)
+        row = binary.RECORDS[name].run(**settings)
         (given,), (scored, *noise) = spied.fitted, spied.evaluated
-        held_out = name in ("12_tuning", "12_shapes")
-        n_train = settings.get("n_train", 50_000) if held_out else N_TRAIN
-        wanted = range(50_000, 60_000) if held_out else TEST_NUMBERS
+        on_test = name in ("12_surrogate", "12_steps", "12_graded", "12_inputs")
+        disturbed = on_test and name != "12_inputs"
+        n_train = settings.get("n_train", N_TRAIN if on_test else 50_000)
+        first = 40_000 if name == "12_shapes" else 50_000
+        wanted = TEST_NUMBERS if on_test else range(first, first + 10_000)
         assert are(given["dataset"], range(n_train)) and are(scored["dataset"], wanted)
+        assert on_test or n_train <= first, "no image is trained on and scored"
         assert (given["learning_rate"], given["seed"]) == (settings["learning_rate"], settings["seed"])
         assert (given["epochs"], given["batch_size"]) == (settings.get("epochs", 5), 128)
+        net = given["model"]
         for option in ("shape", "slope", "detach", "reset"):
+            if option in settings and hasattr(net.layers[0], option):
+                assert getattr(net.layers[0], option) == settings[option]
+        for option in ("n_steps", "code", "graded"):
             if option in settings:
-                assert getattr(given["model"].layers[0], option) == settings[option]
-        if "n_steps" in settings:
-            assert given["model"].n_steps == settings["n_steps"]
-        # Noise, drops and what spikes buy: of the test images, and only where nothing is chosen.
-        assert len(noise) == (0 if held_out else 4) and len(spied.dropped) == (0 if held_out else 6)
-        assert len(spied.bought) == (0 if held_out else 1) and ("messages" in row) == (not held_out)
-        assert all(are(call["dataset"], TEST_NUMBERS) and call["seed"] == settings["seed"] for call in spied.bought)
+                assert getattr(net, option) == settings[option]
+        # Noise and drops: of the test images alone. What spikes buy: there, and where an early answer is chosen.
+        assert len(noise) == (4 if disturbed else 0) and len(spied.dropped) == (6 if disturbed else 0)
+        probed = on_test or name == "12_tuning"
+        assert len(spied.bought) == int(probed) and ("messages" in row) == probed
+        assert all(are(call["dataset"], wanted) and call["seed"] == settings["seed"] for call in spied.bought)
         assert all(are(call["dataset"], TEST_NUMBERS[:2000]) for call in spied.dropped)
-        assert all(torch.equal(call["dataset"].tensors[1], torch.arange(2000) % 10) for call in noise)
         for level, call in zip((0.0, 0.2, 0.4, 0.8), noise):
             moved = call["dataset"].tensors[0] - numbered()[1].tensors[0][:2000]
             assert moved.std().item() == pytest.approx(level, rel=0.01)
 
 
-def test_the_rate_is_the_best_in_the_mean_over_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
-    held_out = {0.01: (0.99, 0.51), 0.02: (0.9, 0.88), 0.04: (0.89, 0.87)}
-    rows = [
-        {"network": network, "settings": {"learning_rate": rate * factor, "seed": seed}, "test_accuracy": accuracy}
-        for network, factor in (("binary", 1), ("mlp", 10))
-        for rate, accuracies in held_out.items()
-        for seed, accuracy in enumerate(accuracies)
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_each_variant_is_compared_at_the_rate_that_its_tuning_chose(name: str, tuned: list[str]) -> None:
+    tuning, variants = COMPARISONS[name]
+    trials = trials_of(name)
+    assert tuned == [tuning]
+    wanted = [{**variant, "learning_rate": BEST, "seed": seed} for variant, _ in variants for seed in range(5)]
+    assert sorted(trials, key=str) == sorted(wanted, key=str)
+
+
+@pytest.mark.parametrize("name", TUNINGS)
+def test_a_tuning_asks_for_nothing_more_once_each_variant_has_its_best(name: str, tuned: list[str]) -> None:
+    """And no variant's settings are among another's, so that no row is taken for two."""
+    recorded = [row["settings"] for row in a_tuning(TUNINGS[name])["trials"]]
+    assert {str(sorted(t.items(), key=str)) for t in trials_of(name)} >= {
+        str(sorted(t.items(), key=str)) for t in recorded
+    }
+    variants = [variant for variant, _ in TUNINGS[name]]
+    assert not [(a, b) for a in variants for b in variants if a is not b and a.items() <= b.items()]
+
+
+def test_the_surrogates_are_crossed() -> None:
+    detached = [variant for variant, _ in binary.SURROGATES if variant["detach"]]
+    assert {(v["shape"], v["slope"]) for v in detached} == set(product(binary.CROSSED, binary.SLOPES))
+    assert len(detached) == len(binary.CROSSED) * len(binary.SLOPES)
+    # Graded and binary networks differ in nothing else.
+    pairs = [
+        (a, b) for a, _ in binary.SPIKES for b, _ in binary.SPIKES if a.get("graded") and not b.get("graded", True)
     ]
-    asked: list[str] = []
-    monkeypatch.setattr(binary, "load_results", lambda name: asked.append(name) or {"trials": rows})
-    trials = binary.tuned_surrogate_trials()
-    assert asked == ["12_tuning"]
-    assert trials == [
-        {"network": network, "seed": seed, "learning_rate": 0.02 * factor, **settings}
-        for network, factor, settings in (("binary", 1, binary.BINARY), ("mlp", 10, {}))
-        for seed in range(5)
-    ]
-    # What is measured is what was chosen: the same network as in the choice.
-    tuned = [trial for trial in binary.RECORDS["12_tuning"].trials if trial["network"] == "binary"]
-    for trial in tuned:
-        assert {name: trial[name] for name in binary.BINARY} == binary.BINARY
+    same = [a["code"] for a, b in pairs if {**a, "graded": False} == b]
+    assert sorted(same) == ["flicker", "steady"]
 
 
 class Loop(SpikingLayer):
@@ -660,3 +810,195 @@ def test_gradients_of_single_examples_by_torch_func(kind: Any) -> None:
         alone = torch.autograd.grad(loss(parameters, images[index], labels[index]), list(parameters.values()))
         for found, wanted in zip(each.values(), alone):
             torch.testing.assert_close(found[index], wanted)
+
+
+# --- what the records say ------------------------------------------------------------------------
+
+
+def an_early_row(by_step: list[float], answers: list[list[float]], seed: int) -> dict[str, Any]:
+    return {"settings": {"seed": seed}, "accuracy_by_step": by_step, "answers": answers}
+
+
+def test_an_early_answer_is_chosen_on_some_rows_and_measured_on_others() -> None:
+    held_out = [
+        an_early_row([0.1, 0.8, 0.9, 0.95], [[0.1, 1.5, 0.7, 3.0], [0.2, 2.5, 0.949, 4.0], [0.3, 2.7, 0.95, 6.0]], 5),
+        an_early_row([0.1, 0.8, 0.95, 0.95], [[0.1, 1.6, 0.7, 3.0], [0.2, 2.6, 0.951, 4.0], [0.3, 2.8, 0.95, 6.0]], 6),
+    ]
+    # On these, the smallest lead would do, and so would the second step.
+    tested = [an_early_row([0.1, 0.9, 0.92, 0.9], [[0.1, 1.1, 0.9, 1.0], [0.2, 2.25, 0.91, 2.0], [0.3, 3, 0.9, 3]], 0)]
+    found = binary.answers_early(held_out, tested)
+    assert (found.step, found.lead) == (4, 0.2)
+    assert (found.steps, found.sent, found.by_lead) == ([2.25], [2.0], [91.0])
+    assert (found.by_step, found.at_the_end) == ([90.0], [90.0])
+    # A quarter of the images answers at step 3, the others at step 2.
+    assert found.as_long == pytest.approx([0.75 * 90 + 0.25 * 92])
+    assert binary.answers_early(held_out, tested, allowed=0.03).step == 3
+    with pytest.raises(ValueError, match="no lead keeps the accuracy"):
+        binary.answers_early([an_early_row([0.1, 0.9], [[0.1, 1.0, 0.2, 1.0]], 5)], tested)
+
+
+def test_main_effects_of_a_sum_are_those_of_its_terms() -> None:
+    """In a table whose cells are a row's term plus a column's, the means lie apart as the terms do."""
+    rows, columns = {"a": 1.0, "b": 4.0, "c": 2.0}, {1.0: 0.5, 10.0: -0.5}
+    cells = {(r, c): [rows[r] + columns[c], 2 * rows[r] + columns[c]] for r in rows for c in columns}
+    of_rows, of_columns = binary.main_effects(cells)
+    assert of_rows == pytest.approx([3.0, 6.0]) and of_columns == pytest.approx([1.0, 1.0])
+    # What only the two together do is in neither: here each row has its best in another column.
+    crossing = {("a", 1.0): [1.0], ("a", 2.0): [0.0], ("b", 1.0): [0.0], ("b", 2.0): [1.0]}
+    assert binary.main_effects(crossing) == ([0.0], [0.0])
+    # At each column by itself the rows lie apart as their terms do, or not.
+    assert binary.spread_at(cells, 10.0) == pytest.approx([3.0, 6.0])
+    narrow = {**crossing, ("b", 1.0): [0.75]}
+    assert (binary.spread_at(narrow, 1.0), binary.spread_at(narrow, 2.0)) == ([0.25], [1.0])
+
+
+def by_event(net: Any, images: Tensor) -> tuple[float, float, float, float]:
+    """Multiplications with an addition, additions alone, weights and states, counted event by event, for one image."""
+    frames, hidden = net.frames(images), net.record(images)[0].outputs
+    macs = additions = weights = states = 0
+    for image in range(len(images)):
+        for t in range(net.n_steps):
+            for sent, targets, spikes in (
+                (frames[t, image], 100, net.code in ("rate", "latency")),
+                (hidden[t, image], 10, not net.graded),
+            ):
+                if net.code == "steady" and targets == 100 and t > 0:
+                    continue  # the current of the first step serves the others
+                n_messages = int((sent != 0).sum())
+                macs, additions = (
+                    (macs, additions + targets * n_messages)
+                    if spikes
+                    else (
+                        macs + targets * n_messages,
+                        additions,
+                    )
+                )
+                weights += targets * n_messages
+            macs += 110  # times the decay, plus the current
+            states += 2 * 110
+    return tuple(count / len(images) for count in (macs, additions, weights, states))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("code", "graded"), [("steady", False), ("steady", True), ("flicker", True), ("latency", False)]
+)
+def test_operations_are_those_of_each_event(code: str, graded: bool) -> None:
+    settings: dict[str, Any] = {"n_steps": 6, "code": code, "graded": graded}
+    net = make_model("coded", 0, **settings)
+    # Half of the pixels are black, and nothing is drawn by chance but the flicker, which is never 0.
+    images = torch.rand(4, 1, 28, 28, generator=torch.Generator().manual_seed(1)).sub(0.5).clamp(min=0) * 1.9 - 0.5
+    data = TensorDataset(images, torch.arange(4))
+    row = {"settings": {"network": "coded", **settings}, **what_spikes_buy(net, data, 0)}
+    if code == "flicker":  # its draws differ from run to run: the same seed as the row's
+        net.frames = lambda shown, draws=None: binary.CodedNet.frames(net, shown, torch.Generator().manual_seed(0))
+    found = binary.operations(row)
+    assert found == pytest.approx(by_event(net, images))
+    assert found.arithmetic == pytest.approx((4.6 * found.macs + 0.9 * found.additions) / 1000)
+    assert found.with_memory == pytest.approx(found.arithmetic + 0.05 * found.weights + 0.005 * found.states)
+
+
+def test_an_mlp_reads_a_weight_for_each_of_its_operations() -> None:
+    data = several(30)
+    row = {"settings": {"network": "mlp"}, **what_spikes_buy(make_model("mlp", 0), data, 0)}
+    found = binary.operations(row)
+    assert found.macs == found.weights == pytest.approx(100 * 784 + 10 * row["messages"])
+    assert found.additions == found.states == 0
+
+
+def test_two_networks_take_as_much_where_a_weight_costs_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    many, few = binary.Operations(10.0, 100.0, 300.0, 40.0), binary.Operations(200.0, 0.0, 200.0, 0.0)
+    even = binary.even_at(many, few)
+    assert even == pytest.approx((200 * 4.6 - (10 * 4.6 + 100 * 0.9 + 40 * 5)) / (300 - 200))
+    assert binary.even_at(few, many) == even
+    for weight, dearer in ((even - 0.1, few), (even + 0.1, many)):
+        monkeypatch.setattr(binary, "WEIGHT", weight)
+        assert max((many, few), key=lambda network: network.with_memory) is dearer
+    assert binary.even_at(few, few._replace(macs=100.0, weights=300.0)) > 0
+    assert binary.even_at(few, few._replace(macs=300.0, weights=300.0)) < 0  # more of both: never less
+    with pytest.raises(ValueError, match="both read 200 weights"):
+        binary.even_at(few, few)
+
+
+def test_energy_saved_pairs_the_seeds() -> None:
+    def row(network: str, seed: int, **settings: Any) -> dict[str, Any]:
+        counts = {"active_pixels": 10.0, "input_messages": 10.0, "messages": 2.0 + seed}
+        return {"settings": {"network": network, "seed": seed, "n_steps": 4, **settings}, **counts}
+
+    rows = [row("coded", seed, code=code, graded=False, shape="arctan") for seed in (1, 0) for code in binary.CODES] + [
+        row("mlp", seed) for seed in (0, 1)
+    ]
+    rows.append(row("coded", 0, code="steady", graded=False, shape="none"))
+    saved = binary.energy_saved(rows)
+    assert set(saved) == {(code, counted) for code in binary.CODES for counted in ("arithmetic", "with_memory")}
+    # One spike a pixel: 100 additions for each, 10 for each message, and 110 neurons for 4 steps.
+    for seed, value in enumerate(saved["latency", "arithmetic"]):
+        ordinary = 4.6 * (1000 + 10 * (2 + seed))
+        assert value == pytest.approx((ordinary - 0.9 * (1000 + 10 * (2 + seed)) - 4.6 * 440) / 1000)
+
+
+# --- what is the gradient of a loss, and what is not ----------------------------------------------
+
+
+def walk(loss: Callable[[Tensor, Tensor], Tensor], left: float, right: float, low: float, high: float) -> float:
+    """The surrogate's slopes added up along a rectangle in the plane of two weights, once around."""
+    n, total = 4000, 0.0
+    shares = (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    corners = [(left, low), (right, low), (right, high), (left, high), (left, low)]
+    for start, end in zip(corners, corners[1:]):
+        w1, w2 = ((s + (e - s) * shares).requires_grad_() for s, e in zip(start, end))
+        for slopes, s, e in zip(torch.autograd.grad(loss(w1, w2).sum(), (w1, w2)), start, end):
+            total += slopes.sum().item() * (e - s) / n
+    return total
+
+
+def test_a_surrogate_gradient_is_one_for_a_neuron_and_none_for_two() -> None:
+    """The walks around a rectangle against integrals by hand, of the fast sigmoid at slope 3 and threshold 1."""
+
+    def fire(charge: Tensor) -> Tensor:
+        return binary_spike(charge - 1, "fast sigmoid", 3.0)
+
+    def rises(start: float, end: float) -> float:
+        return sum(sign * (z - 1) / (1 + 3 * abs(z - 1)) for sign, z in ((1, end), (-1, start)))
+
+    def slope(charge: float) -> float:
+        return (1 + 3 * abs(charge - 1)) ** -2
+
+    a, b, c, d = 0.5, 1.5, 0.9, 1.3
+    assert walk(lambda w1, w2: fire(0.6 * w1 + 0.4 * w2), a, b, c, d) == pytest.approx(0, abs=1e-6)
+
+    def chain_along(w2: float) -> float:
+        return w2 * (slope(0.0) * rises(a, 1) + slope(w2) * rises(1, b))
+
+    by_hand = chain_along(c) + rises(c, d) - chain_along(d)  # the second weight's slope is 0 where w1 = a
+    assert walk(lambda w1, w2: fire(w2 * fire(w1)), a, b, c, d) == pytest.approx(by_hand, abs=1e-6)
+    assert abs(by_hand) > 0.1
+
+    # log(1 + exp(s2 - s1)): its slope by s2 is p and by s1 is -p, with p the logistic function of s2 - s1.
+    p = {s: 1 / (1 + math.exp(-s)) for s in (-1, 0, 1)}
+    along = -p[0] * rises(a, 1) - p[-1] * rises(1, b) + p[1] * rises(a, 1) + p[0] * rises(1, b)
+    up = p[-1] * rises(c, 1) + p[0] * rises(1, d) - p[0] * rises(c, 1) - p[1] * rises(1, d)
+    side = walk(lambda w1, w2: F.softplus(fire(w2) - fire(w1)), a, b, c, d)
+    assert side == pytest.approx(along + up, abs=1e-6) and abs(side) > 0.01
+    # A loss that is a sum, a term for each neuron, couples nothing.
+    assert walk(lambda w1, w2: fire(w1) + fire(w2) ** 2, a, b, c, d) == pytest.approx(0, abs=1e-6)
+
+
+def test_what_the_exercises_say_is_so() -> None:
+    assert surrogate_slope(torch.tensor(0.1), "fast sigmoid", 10.0).item() == pytest.approx(0.25)
+
+    def n_levels(reset: str) -> int:
+        currents, counts = torch.linspace(0, 1, 1000, dtype=torch.float64), set()
+        for current in currents.tolist():
+            state, fired = 0.0, 0
+            for _ in range(25):
+                state = current + 0.9 * state
+                if state > 1:
+                    fired, state = fired + 1, 0.0 if reset == "zero" else state - 1
+            counts.add(fired)
+        return len(counts)
+
+    assert n_levels("subtract") > 2 * n_levels("zero")
+    voltages = [0.8] * 31
+    voltages[20] = 1.2
+    credit = sum(surrogate_window([t - 25], voltages, t, slope=3.0).item() for t in range(31))
+    assert credit > 1

@@ -127,10 +127,36 @@ TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"difference": times(5, LOW)}, "fails"),
         ({"difference": WIDE}, "open"),
     ],
-    "saves": [({"ordinary_less_spiking": HIGH}, "holds"), ({"ordinary_less_spiking": LOW}, "fails")],
-    "early": [({"share_of_steps": times(0.3, HIGH)}, "holds"), ({"share_of_steps": HIGH}, "fails")],
-    "bears noise": [({"difference": HIGH}, "holds"), ({"difference": LOW}, "fails"), ({"difference": ZERO}, "open")],
-    "bears loss": [({"difference": HIGH}, "holds"), ({"difference": LOW}, "fails"), ({"difference": ZERO}, "open")],
+    "rectifier": [
+        ({"steady": HIGH, "flickering": HIGH}, "holds"),
+        ({"steady": LOW, "flickering": HIGH}, "holds if"),
+        ({"steady": LOW, "flickering": LOW}, "fails"),
+        ({"steady": ZERO, "flickering": LOW}, "open"),
+    ],
+    "saves": [
+        ({"saved": {"sparse": HIGH, "dense": HIGH}}, "holds"),
+        ({"saved": {"sparse": HIGH, "dense": LOW}}, "holds if"),
+        ({"saved": {"sparse": LOW, "dense": LOW}}, "fails"),
+        ({"saved": {"sparse": WIDE, "dense": LOW}}, "open"),
+    ],
+    "early": [
+        ({"share_of_steps": times(0.3, HIGH), "lost": ZERO}, "holds"),
+        ({"share_of_steps": HIGH, "lost": ZERO}, "fails"),
+        ({"share_of_steps": times(0.3, HIGH), "lost": HIGH}, "fails"),
+        ({"share_of_steps": times(0.3, HIGH), "lost": WIDE}, "open"),
+    ],
+    "bears noise": [
+        ({"difference": HIGH}, "holds"),
+        ({"difference": LOW}, "fails"),
+        ({"difference": ZERO}, "open"),
+        ({"difference": [0.2, 1.8, 0.3, 1.7, 1.0]}, "open"),  # clear of zero by itself, not as one of three
+    ],
+    "bears loss": [
+        ({"untrained": HIGH, "trained": HIGH}, "holds"),
+        ({"untrained": HIGH, "trained": LOW}, "holds if"),
+        ({"untrained": LOW, "trained": LOW}, "fails"),
+        ({"untrained": ZERO, "trained": LOW}, "open"),
+    ],
     "rhythm": [
         (RHYTHM | {"article": ALL, "drawn": ALL}, "holds"),
         (RHYTHM, "holds if"),
