@@ -80,7 +80,7 @@ def missed(answer: Any) -> str:
     found = number("missed", answer)
     wanted = -0.8 * (0.3 + 0.9 - 1)
     if abs(found - wanted) <= 1e-3:
-        return "A window so much too high one step late: all because a few trials cross the threshold."
+        return "Autograd's window is too high by that much, one step later, because of the few trials at the threshold."
     if found > 0:
         raise NotYet("the spike takes output away: the missing term is below zero")
     if abs(found + 0.2) < 1e-3:
