@@ -191,7 +191,7 @@ def short_strength(answer: Any, *, m: int, height: float, after_decay: float) ->
     spike[5] = 1.0
     rest = after_spike(spike, current, after_decay, found).sum().item()
     if abs(rest) <= 6e-3:
-        return "The shorter the late current, the stronger the after-spike has to be; with no current nothing takes back the spike."
+        return "The shorter the late current, the stronger the after-spike has to be."
     terms = [after_decay**k for k in range(m + 1)]
     _known(
         found,
