@@ -235,7 +235,7 @@ def break_even(answer: Any) -> str:
     if found != round(found):
         raise NotYet(f"break_even is {found:g}, and steps are whole: which is the first with as many or more?")
     if (found - 1) * a_step >= kept:
-        raise NotYet(f"after {found - 1:.0f} steps it keeps as many already: look for the smallest")
+        raise NotYet("one step earlier it keeps as many already: look for the smallest")
     return "Compare it with where the curves cross: what each way holds for a moment only is not in this count."
 
 
