@@ -91,8 +91,8 @@ def n_half(answer: Any, per_step: float, per_image: float, latency: float, bandw
     gain = [p * efficiency(p) for p in range(1, 4097)]
     if p == largest:
         return "With a latency ten times as long it would be roughly a third: more rounds cost more than larger pieces."
-    if p == 1 + max(range(4096), key=gain.__getitem__):
-        raise NotYet("that is where the training is fastest; asked for is where half of the processes' time is wasted")
+    if efficiency(p) < 0.5 and p == 1 + max(range(4096), key=gain.__getitem__):
+        raise NotYet("that is where the training is fastest, and more than half of the time is wasted there: go down")
     if efficiency(p) < 0.5:
         raise NotYet(f"with {p} processes the efficiency is {efficiency(p):.0%}, below a half: go down")
     raise NotYet(f"with {p} processes the efficiency is {efficiency(p):.0%}, and one more is still good enough: go up")
