@@ -342,6 +342,32 @@ def test_bundle_is_one_whole_module(name: str, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+def spikes_of(explorer: NeuronExplorer) -> list[int]:
+    """The steps in which the explorer's neuron fires, by the helpers' own step."""
+    told = explorer.decay, explorer.threshold, explorer.penalty, explorer.reset
+    state, fired = torch.zeros((), dtype=torch.float64), []
+    for step, current in enumerate(explorer.current()):
+        output, state = neuron_step(current, state, *told)
+        if output > 0:
+            fired.append(step)
+    return fired
+
+
+def test_what_the_introduction_answers_of_the_explorer_is_so() -> None:
+    def gaps(**settings: float) -> list[int]:
+        fired = spikes_of(NeuronExplorer(seed=0, n_steps=80, **settings))
+        return [later - one for one, later in zip(fired, fired[1:])]
+
+    silent = [percent for percent in range(100) if not spikes_of(NeuronExplorer(decay=percent / 100))]
+    assert 55 <= max(silent) <= 65 and silent == list(range(len(silent)))
+    steady = [percent for percent in range(100) if not spikes_of(NeuronExplorer(decay=percent / 100, flicker=0.0))]
+    assert max(steady) == 75  # 0.25 / (1 - 0.75) is the threshold, and not above it
+    for penalty, wait in ((1.5, 8), (3.0, 12)):
+        found = gaps(penalty=penalty)
+        assert round(sum(found) / len(found)) == wait
+    assert set(gaps(flicker=0.0)) == {7}
+
+
 # --- the Python side -----------------------------------------------------------------------------
 
 
