@@ -205,10 +205,10 @@ def _of_credit(yours: float, n: int, k: int, beta: float, theta: float, p: float
 def longest_gap(answer: Any) -> str:
     """The longest gap between two weak pulses that still make the neuron fire, against the neuron itself."""
     generator = torch.Generator().manual_seed(60)
-    drawn = (0.55 + 0.4 * torch.rand(6, 2, generator=generator, dtype=torch.float64)).tolist()
-    cases = [(size * threshold, decay, threshold) for (size, decay), threshold in zip(drawn, (1.0, 1.3, 0.7) * 2)]
+    drawn = (0.55 + 0.4 * torch.rand(4, 2, generator=generator, dtype=torch.float64)).tolist()
+    cases = [(size * threshold, decay, threshold) for (size, decay), threshold in zip(drawn, (1.0, 1.3, 0.7, 1.0))]
     # One that waits long, one that reaches the threshold exactly and not more, and two that never fire.
-    cases += [(0.9, 0.96, 1.0), (0.75, 0.5, 0.9375), (0.99, 0.5, 1.7), (0.5, 0.9, 1.1)]
+    cases += [(0.9, 0.93, 1.0), (0.75, 0.5, 0.9375), (0.99, 0.5, 1.7), (0.5, 0.9, 1.1)]
     for size, decay, threshold in cases:
         found = number("longest_gap(...)", ask("longest_gap", answer, size, decay, threshold), whole=True)
         fires = _pairs_fire(size, decay, threshold)
