@@ -244,7 +244,7 @@ def paid_by_the_next(answer: Any, decay: float, threshold: float, penalty: float
                     f"at delay {delay}, gap {gap}, reset {reset!r}: "
                     + (words or "autograd finds another number. What does each of the two spikes pay?")
                 )
-    return "Under STDP the first spike would weaken a pulse between the two; here it gives nothing, and the second one pays."
+    return "Under STDP the first spike would weaken a pulse between the two; here only the second one pays it."
 
 
 @check.exercise(6)
