@@ -907,7 +907,7 @@ def boltzmann_tuning() -> list[dict[str, Any]]:
     rules = [({"arm": arm, "epochs": 2}, start) for arm, start in RULES.items()]
     rules += [({"arm": arm, "epochs": 4}, RULES[arm]) for arm in WITH_SLOW]
     return tuning_trials("14_tuning", rules, measure="accuracy", floor=0.15) + tuning_trials(
-        "14_tuning", [({"arm": "random"}, 1.0)], setting="scale", measure="both", floor=0.15
+        "14_tuning", [({"arm": "random", "epochs": 0}, 1.0)], setting="scale", measure="both", floor=0.15
     )
 
 
@@ -916,7 +916,7 @@ def _chosen(arm: str, epochs: int = 2) -> dict[str, Any]:
     if arm == "pixels":
         return {"arm": arm}
     if arm == "random":
-        return {"arm": arm, "scale": choose(scores_of(rows, "scale", "both", arm=arm))}
+        return {"arm": arm, "scale": choose(scores_of(rows, "scale", "both", arm=arm, epochs=0))}
     rate = choose(scores_of(rows, measure="accuracy", arm=arm, epochs=epochs))
     return {"arm": arm, "epochs": epochs, "learning_rate": rate}
 
