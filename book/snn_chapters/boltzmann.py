@@ -845,9 +845,9 @@ def small_trial(
 
 # --- The records ----------------------------------------------------------------------------------
 
-# Small enough for a fine tuning on three seeds: 14 x 14 pixels, 2,000 images.
-SMALL: dict[str, Any] = {"n_train": 2000, "batch_size": 50, "side": 14}
-START = 0.1  # standard deviation of the weights at the start, of all rules alike
+# Small enough for a fine tuning on three seeds: 14 x 14 pixels, 2,000 images. All rules start alike.
+START = 0.1  # standard deviation of the weights
+SMALL: dict[str, Any] = {"n_train": 2000, "batch_size": 50, "side": 14, "start_scale": START}
 # Each rule, and about where its best learning rate is.
 RULES = {
     "cd": 0.39,
@@ -875,14 +875,14 @@ def measure_boltzmann_held_out(**settings: Any) -> dict[str, Any]:
     """As `digits_trial`; random weights are read from spikes as well, and `both` is the mean of the two accuracies."""
     train, held_out = held_out_digits()
     n_spiking = 1000 if settings["arm"] == "random" else 0
-    row = digits_trial(train=train, test=held_out, n_spiking=n_spiking, start_scale=START, **SMALL, **settings)
+    row = digits_trial(train=train, test=held_out, n_spiking=n_spiking, **(SMALL | settings))
     return row | {"both": (row["accuracy"] + row.get("spike_accuracy", row["accuracy"])) / 2}
 
 
-def measure_boltzmann(start_scale: float = START, **settings: Any) -> dict[str, Any]:
+def measure_boltzmann(**settings: Any) -> dict[str, Any]:
     """As `digits_trial`, on digits of MNIST and its whole test set."""
     train, test = whole_mnist()
-    return digits_trial(train=train, test=test, start_scale=start_scale, **SMALL, **settings)
+    return digits_trial(train=train, test=test, **(SMALL | settings))
 
 
 def unlabelled_rate() -> float:
@@ -893,13 +893,13 @@ def unlabelled_rate() -> float:
 def measure_labels_held_out(**settings: Any) -> dict[str, Any]:
     """As `labels_trial`, on training images held out."""
     train, held_out = held_out_digits()
-    return labels_trial(train=train, test=held_out, unlabelled_rate=unlabelled_rate(), **settings, side=14)
+    return labels_trial(train=train, test=held_out, unlabelled_rate=unlabelled_rate(), **(SMALL | settings))
 
 
 def measure_labels(**settings: Any) -> dict[str, Any]:
     """As `labels_trial`, on the whole test set."""
     train, test = whole_mnist()
-    return labels_trial(train=train, test=test, unlabelled_rate=unlabelled_rate(), **settings, side=14)
+    return labels_trial(train=train, test=test, unlabelled_rate=unlabelled_rate(), **(SMALL | settings))
 
 
 def boltzmann_tuning() -> list[dict[str, Any]]:
