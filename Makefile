@@ -8,7 +8,7 @@ REQUIREMENTS ?= requirements.txt
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test pdf serve workshop kit times results sweep bench links lock address release clean
+.PHONY: help book test pdf serve workshop kit grade times seeds results sweep bench links lock address release clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
@@ -17,7 +17,9 @@ help:
 	@echo "make pdf      print the pages into one PDF in _build (needs Chromium)"
 	@echo "make workshop students' and instructors' copies, and slides, into _build/workshop"
 	@echo "make kit      all that a room with no network needs, as one .zip in _build/kit"
+	@echo "make grade FOLDER=...  try the notebooks that learners handed in; one line for each into grades.csv"
 	@echo "make times    time every notebook (minutes, with the cores to itself) into book/results"
+	@echo "make seeds    run every notebook with five other seeds (half an hour) into book/results"
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/measure/sweep.py"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
@@ -46,8 +48,14 @@ workshop: .venv/installed
 kit: book
 	$(BIN)/python book/_scripts/teach/make_kit.py $(ARGS)
 
+grade: .venv/installed
+	$(BIN)/python book/_scripts/teach/make_grade.py "$(FOLDER)" $(ARGS)
+
 times: .venv/installed
 	$(BIN)/python book/_scripts/measure/make_times.py $(ARGS)
+
+seeds: .venv/installed
+	$(BIN)/python book/_scripts/measure/make_seeds.py $(ARGS)
 
 results: .venv/installed
 	$(BIN)/python book/_scripts/measure/make_results.py $(ARGS)

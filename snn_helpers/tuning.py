@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from .long.best import best_of
+from .long.plain import plain
 
 FEWEST_SEEDS, FARTHEST = 3, 1.25  # a choice is made on that many seeds; its neighbours are within that factor
 Scores = Mapping[float, Mapping[int, float]]  # for each value of the setting a score for each seed; more is better
@@ -19,37 +23,33 @@ def scores_of(
     found: dict[float, dict[int, float]] = {}
     for row in rows:
         had = row["settings"]
-        if setting in had and all(had.get(name) == value for name, value in of.items()):
+        if setting in had and plain({**had, **of}) == plain(had):
             each = found.setdefault(had[setting], {})
             if had["seed"] in each:
                 raise ValueError(f"two rows have {setting}={had[setting]} and seed {had['seed']}: name more than {of}")
-            each[had["seed"]] = row[measure]
-    return {value: found[value] for value in sorted(found)}
+            each[had["seed"]] = math.nan if row[measure] is None else row[measure]
+    return dict(sorted(found.items()))
 
 
 def means(scores: Scores) -> dict[float, float]:
     """The mean over seeds at each value of the setting, from the smallest value to the largest; from chapter 04."""
-    return {value: sum(scores[value].values()) / len(scores[value]) for value in sorted(scores)}
+    return {value: sum(scores[value].values()) / len(scores[value]) for value in sorted(scores) if scores[value]}
 
 
 def choose(scores: Scores) -> float:
     """The value with the best mean on held-out images; from chapter 04.
 
-    Raises `ValueError`, in words, unless three seeds or more chose it, it has a neighbour on either side within a
-    factor of 1.25 that was tried with the same seeds, and nothing tried with fewer seeds has a better mean.
+    Raises `ValueError`, in words, unless three seeds or more chose it, and it has a neighbour on either side within a
+    factor of 1.25 that was tried with the same seeds.
     """
     known, told = means(scores), {value: f"{len(each)} seeds" for value, each in scores.items()}
-    tried = [value for value in known if len(scores[value]) >= FEWEST_SEEDS]
-    if not tried:
-        raise ValueError(f"a choice needs {FEWEST_SEEDS} seeds or more; given: {told}")
-    best = max(tried, key=lambda value: known[value])
-    if max(known.values()) > known[best]:
-        raise ValueError(f"{max(known, key=lambda v: known[v])} may be better than {best}, with too few seeds: {told}")
-    below = [value for value in known if value < best]
-    above = [value for value in known if value > best]
+    best = best_of(scores, FEWEST_SEEDS)
+    if len(scores[best]) < FEWEST_SEEDS:
+        raise ValueError(f"{best} may be the best, but a choice needs {FEWEST_SEEDS} seeds or more; given: {told}")
+    below, above = [value for value in known if value < best], [value for value in known if value > best]
     if not below or not above:
         raise ValueError(f"{best} lies on the edge of what was tried: {told}. Try further values")
-    for other in (below[-1], above[0]):
-        if max(best / other, other / best) > FARTHEST + 1e-9 or not set(scores[best]) <= set(scores[other]):
+    for low, high, other in ((below[-1], best, below[-1]), (best, above[0], above[0])):
+        if high > (FARTHEST + 1e-9) * low or not set(scores[best]) <= set(scores[other]):
             raise ValueError(f"{best} needs {other}, or a nearer value, within a factor {FARTHEST} and with its seeds")
     return best

@@ -199,16 +199,42 @@ def test_search_finds_a_term_in_one_try(term: str, page: str, book: Site, tab: T
 def test_pages_are_bound_into_one_pdf(book: Site, browser: Browser, tmp_path: Path) -> None:
     names = ["book/bibliography", "book/changelog"]
     target = tmp_path / "book.pdf"
-    sheets = make_pdf(browser, book.folder, target, names)
+    sheets = make_pdf(browser, book.folder, target, names, published="https://example.org/pages/")
     bound = PdfReader(target)
-    assert len(bound.pages) == sheets >= 2
-    assert [entry["/Title"] for entry in bound.outline] == ["Bibliography", "Changes"]
-    text = " ".join(page.extract_text() for page in bound.pages)
-    assert "What is new in each version" in " ".join(text.split())
+    assert len(bound.pages) == sheets >= 3
+    chapters = [entry["/Title"] for entry in bound.outline if not isinstance(entry, list)]
+    assert chapters == ["Contents", "Bibliography", "Changes"]
+    sections = [entry["/Title"] for entries in bound.outline if isinstance(entries, list) for entry in entries]
+    assert {"Rhythms", "Unreleased"} <= set(sections)
+    texts = [" ".join(page.extract_text().split()) for page in bound.pages]
+    assert "What is new in each version" in " ".join(texts)
+    for number, text in enumerate(texts, 1):  # each sheet has its number at its foot
+        assert text.endswith(str(number)), (number, text[-40:])
+    first = {title: next(i for i, text in enumerate(texts) if i and title in text) for title in chapters[1:]}
+    assert all(f"{title} {sheet + 1}" in texts[0] for title, sheet in first.items()), texts[0]
     before = target.read_bytes()
     with pytest.raises(FileNotFoundError, match="run make book"):
         make_pdf(browser, book.folder, target, ["book/not_there"])
     assert target.read_bytes() == before, "a failure must leave what was there"
+
+
+def test_links_of_the_pdf_lead_to_its_sheets_or_to_the_published_pages(
+    book: Site, browser: Browser, tmp_path: Path
+) -> None:
+    target = tmp_path / "book.pdf"
+    make_pdf(browser, book.folder, target, ["book/changelog", "book/glossary"], published="https://example.org/pages/")
+    bound = PdfReader(target)
+    links = [each.get_object() for page in bound.pages for each in page.get("/Annots", [])]
+    outside = [str(link["/A"].get_object().get("/URI", "")) for link in links if "/A" in link]
+    assert not any("127.0.0.1" in uri for uri in outside)
+    published = [uri for uri in outside if uri.startswith("https://example.org/pages/")]
+    assert "https://example.org/pages/book/01_neuron_dynamics.html" in {uri.split("#")[0] for uri in published}
+    # The list of contents leads to the sheets that it names.
+    in_contents = [each.get_object() for each in bound.pages[0]["/Annots"]]
+    led = [link["/Dest"][0].get_object() for link in in_contents]
+    assert [next(i for i, page in enumerate(bound.pages) if page == sheet) for sheet in led] == sorted(
+        bound.get_destination_page_number(entry) for entry in bound.outline[1:] if not isinstance(entry, list)
+    )
 
 
 def test_every_page_has_a_policy_that_knows_its_own_scripts_only(book: Site) -> None:

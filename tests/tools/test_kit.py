@@ -97,7 +97,14 @@ def test_a_kit_opened_in_an_empty_folder_runs_a_notebook_with_no_network(
     assert install in (kit / "README.md").read_text()
     call(*install.split(), "--quiet")
     told = call("check.py")
-    assert "Ready:" in told and "1,000 test digits" in told, told
+    assert "Ready:" in told and "1,000 test digits" in told and "Free:" in told, told
+    # Without what a notebook needs it is not ready, whatever else is there.
+    blocked = "import importlib.util as u, runpy, sys; f = u.find_spec\nlacking = 'jupyterlab', 'anywidget'"
+    blocked += "\nu.find_spec = lambda name, *a: None if name in lacking else f(name, *a)\nrunpy.run_path('check.py')"
+    lacking = subprocess.run([python, "-c", blocked], cwd=kit, env=environment, capture_output=True, text=True)
+    assert lacking.returncode != 0 and "No module named anywidget, jupyterlab." in lacking.stderr, lacking.stderr[
+        -2000:
+    ]
 
     # A learner opens the first chapter, answers the first exercise, and runs the check.
     path = kit / "workshop" / "students" / "01_neuron_dynamics.ipynb"

@@ -29,7 +29,7 @@ import torch
 from torch.utils.data import Dataset, TensorDataset
 from torchvision.datasets import MNIST
 
-from snn_helpers import data, load_mnist
+from snn_helpers import load_mnist
 from snn_helpers.data import DataError, draw_subset, noisy
 from snn_helpers.long import mnist
 

@@ -11,22 +11,31 @@ import torch
 import torch.nn.functional as F
 from snn_chapters import depth
 from snn_chapters.depth import (
+    LEARNED,
+    MARGIN,
+    RACE,
+    RACERS,
     REPAIRS,
     EnsembleNet,
     LayerHealth,
     charges,
+    compare_repairs,
     depth_trial,
     diagnose,
+    drawn_mlp,
     explain,
     fire_at,
+    n_learned,
     plot_health,
+    race_trial,
     read_members,
     share_gradient,
+    sharing_slopes,
     silence_penalty,
+    told_difference,
 )
 from snn_chapters.forward_in_time import OnlineNet
 from spies import (
-    N_TRAIN,
     TEST_NUMBERS,
     Calls,
     a_history,
@@ -40,7 +49,7 @@ from spies import (
 )
 from torch.utils.data import TensorDataset
 
-from snn_helpers import SpikingNet, neuron_step
+from snn_helpers import MLP, SpikingNet, neuron_step
 from snn_helpers.networks import LayerRecord
 from snn_helpers.training import TrainingDiverged, evaluate, fit
 
@@ -382,6 +391,8 @@ def test_measures_what_the_parts_measure(digits: TensorDataset) -> None:
     fit(net, digits, seed=3, device="cpu", learning_rates=[0.05, 0.025, 0.005], batch_size=20, progress=False)
     result = evaluate(net, digits, seed=3)
     assert row["test_accuracy"] == result.accuracy and row["test_loss"] == pytest.approx(result.loss)
+    # Of these 40 digits all are shown at the end, too, as training images.
+    assert row["train_accuracy"] == result.accuracy and row["train_loss"] == pytest.approx(result.loss)
     assert row["n_updates"] == 6
     for name in ("rate", "dead", "always", "reach", "gradient"):
         assert row["before"][name] == pytest.approx([getattr(layer, name) for layer in before], rel=1e-3)
@@ -395,7 +406,7 @@ def test_repeats_itself_from_a_seed(digits: TensorDataset) -> None:
 
 @pytest.mark.parametrize("variant", REPAIRS)
 def test_every_repair_can_be_tried(variant: str, digits: TensorDataset) -> None:
-    row = small_trial(digits, **REPAIRS[variant])
+    row = small_trial(digits, **REPAIRS[variant][0])
     assert 0 <= row["test_accuracy"] <= 1 and 0 <= row["before"]["dead_labels"] <= 10
 
 
@@ -467,8 +478,9 @@ def test_settings_reach_the_network_and_its_training(readout: str, spied: Spied)
     settings: dict[str, Any] = {"n_layers": 4, "fire": "thresholds", "rate": 0.15, "learning_rate": 0.4, "n_steps": 7}
     settings |= {"batch_size": 30, "n_probe": 25, "readout": readout, "decay": 0.7, "reset": "zero", "push": 0.5}
     row = depth_trial(6, train, test, **settings, device="cpu")
-    (given,), (scored,), (fired,), (before, after) = spied
+    (given,), (scored, seen), (fired,), (before, after) = spied
     net = given["model"]
+    assert are(scored["dataset"], TEST_NUMBERS) and are(seen["dataset"], range(2000)) and seen["seed"] == 6
     assert isinstance(net, EnsembleNet) and (net.n_steps, net.readout, net.push) == (7, readout, 0.5)
     assert [layer.n_neurons for layer in net.layers] == [100, 100, 100, 10]
     assert {(layer.decay, layer.reset) for layer in net.layers} == {(0.7, "zero")}
@@ -501,75 +513,241 @@ def test_a_training_that_diverged_counts_as_a_failure(spied: Spied, monkeypatch:
     assert not spied.evaluated and "after" not in row
 
 
+def some_trials(name: str, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The first trials of a tuning; those of what follows one, at a learning rate that it would choose."""
+    if name.endswith("rates"):
+        trials = depth.RECORDS[name].trials
+        return trials() if callable(trials) else trials
+    of_each = [{"variant": v} for v in REPAIRS] if "mending" in name else [variant for variant, _ in RACE]
+    rows = [
+        {"settings": variant | {"learning_rate": rate, "seed": seed}, "test_accuracy": accuracy}
+        for variant in of_each
+        for rate, accuracy in ((0.1, 0.8), (0.12, 0.9), (0.15, 0.7))
+        for seed in (5, 6, 7)
+    ]
+    monkeypatch.setattr(depth, "load_results", lambda asked: {"trials": rows} if asked == f"{name}_rates" else None)
+    trials = depth.RECORDS[name].trials
+    assert callable(trials)
+    return trials()
+
+
 @pytest.mark.parametrize("name", depth.RECORDS)
-def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
+def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is chosen is chosen on held-out training images; all else is scored on the test images."""
-    _, measure, trials = depth.RECORDS[name]
-    trials = trials() if callable(trials) else trials
-    for settings in (trials[0], trials[-1]):
+    trials = some_trials(name, monkeypatch)
+    key = "variant" if "mending" in name else "network"
+    for settings in {trial[key]: trial for trial in trials}.values():  # one of each
         for calls in spied:
             calls.clear()
-        measure(**settings, n_steps=3, device="cpu")
-        (given,), (scored,) = spied.fitted, spied.evaluated
-        n_train = settings.get("n_train", 3000 if "repairs" in name else 50_000 if "tuning" in name else N_TRAIN)
-        held_out = range(50_000, 60_000) if name == "11_longer_tuning" else range(58_000, 60_000)
-        wanted = held_out if "tuning" in name else TEST_NUMBERS
-        assert are(given["dataset"], range(n_train)) and are(scored["dataset"], wanted)
-        assert not set(range(n_train)) & set(wanted)
-        assert all(are(call["images"], wanted[:500]) for call in spied.diagnosed)
-        assert all(are(call["images"], range(300)) for call in spied.fired)
-        # 180 updates of 3,000 or 6,000 images are 60 batches an epoch.
-        few = n_train in (3000, 6000)
-        assert given["batch_size"] == (n_train // 60 if few else 100 if "longer" in name else 1000)
-        assert given["seed"] == settings["seed"]
-        assert given["learning_rates"][0] == settings["learning_rate"]
-        said = {"n_steps": 3} | REPAIRS.get(settings.get("variant", ""), {}) | settings
-        for option in ("reading", "readout", "share", "push", "per_label"):
-            assert getattr(given["model"], option) == said.get(option, getattr(EnsembleNet(), option))
-        assert {layer.decay for layer in given["model"].layers} == {said.get("decay", 0.9)}
-        assert {layer.reset for layer in given["model"].layers} == {said.get("reset", "scale")}
-        assert len(given["model"].layers) == said.get("n_layers", 2)
-        assert [(call["how"], call["rate"]) for call in spied.fired] == (
-            [(said["fire"], said.get("rate", 0.1))] if said.get("fire", "as drawn") != "as drawn" else []
+        said = {"start": "as drawn"} | (REPAIRS[settings["variant"]][0] if key == "variant" else {}) | settings
+        spiking, n_layers, hidden = (
+            RACERS[said["network"]] if key == "network" else (True, said.get("n_layers", 2), 100)
         )
+        depth.RECORDS[name].run(**settings, **({"n_steps": 3} if spiking else {}), device="cpu")
+        (given,), (scored, seen) = spied.fitted, spied.evaluated
+        n_train = 3000 if key == "variant" else 8000
+        held_out = range(58_000, 60_000) if key == "variant" else range(55_000, 60_000)
+        wanted = held_out if name.endswith("rates") else TEST_NUMBERS
+        assert are(given["dataset"], range(n_train)) and are(scored["dataset"], wanted)
+        assert are(seen["dataset"], range(2000)) and not set(range(n_train)) & set(wanted)
+        assert given["batch_size"] == 50 and given["seed"] == settings["seed"]
+        assert given["learning_rates"] == pytest.approx([settings["learning_rate"] * f for f in (1, 0.5, 0.1)])
+        net = given["model"]
+        assert [layer.weight.shape[0] if isinstance(net, MLP) else layer.n_neurons for layer in net.layers] == [
+            *[hidden] * (n_layers - 1),
+            10 * said.get("per_label", 1),
+        ]
+        assert isinstance(net, EnsembleNet) == spiking
+        if not spiking:
+            assert not spied.fired and not spied.diagnosed
+            continue
+        assert all(are(call["images"], wanted[:500]) for call in spied.diagnosed) and len(spied.diagnosed) == 2
+        assert all(are(call["images"], range(300)) for call in spied.fired)
+        for option in ("reading", "readout", "share", "push", "per_label"):
+            assert getattr(net, option) == said.get(option, getattr(EnsembleNet(), option))
+        assert {layer.decay for layer in net.layers} == {said.get("decay", 0.9)}
+        assert {layer.reset for layer in net.layers} == {said.get("reset", "scale")}
+        fire = said["start"] if key == "network" else said.get("fire", "as drawn")
+        rate = 0.2 if key == "network" else said.get("rate", 0.1)
+        assert [(call["how"], call["rate"]) for call in spied.fired] == ([(fire, rate)] if fire != "as drawn" else [])
 
 
-@pytest.mark.parametrize("tuning", ["11_depth_tuning", "11_longer_tuning"])
-def test_the_settings_are_the_best_in_the_mean_over_seeds(tuning: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One seed of the first settings is the luckiest of all; the second settings are better in the mean."""
-    rows = []
-    for n_layers, shift in ((2, 0.0), (4, 0.05)):
-        for rate, fire, accuracies in ((0.1, "weights", (0.5, 0.94)), (0.2, "thresholds", (0.8, 0.82))):
-            for seed, accuracy in enumerate(accuracies):
-                settings = {"n_train": 6000, "n_layers": n_layers, "fire": fire, "learning_rate": rate, "seed": seed}
-                rows.append({"settings": settings, "test_accuracy": accuracy + shift})
-    # Four layers as drawn would win if the two depths were not held apart.
-    rows.append({"settings": {"n_layers": 4, "fire": "as drawn", "learning_rate": 1, "seed": 0}, "test_accuracy": 0.84})
-    asked: list[str] = []
-    monkeypatch.setattr(depth, "load_results", lambda name: asked.append(name) or {"trials": rows})
-    trials = depth.depth_trials(tuning)
-    assert asked == [tuning]
-    assert trials == [
-        {"n_layers": n_layers, "fire": "thresholds", "learning_rate": 0.2, "seed": seed}
-        for seed in range(5)
-        for n_layers in (2, 4)
-    ]
+@pytest.mark.parametrize("name", ["11_mending", "11_race"])
+def test_what_follows_a_tuning_uses_its_choice_and_other_seeds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = some_trials(name, monkeypatch)
+    assert {trial["learning_rate"] for trial in trials} == {0.12}
+    assert all(trial["held_out"] is False for trial in trials)
+    key = "variant" if name == "11_mending" else "network"
+    for each in REPAIRS if name == "11_mending" else RACERS:
+        seeds = [trial["seed"] for trial in trials if trial[key] == each]
+        assert seeds == list(range(10 if each.startswith(("one", "ensembles")) else 5))
 
 
-def test_a_repair_is_tried_at_its_best_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_variants_are_never_taken_for_one_another() -> None:
+    """Rows are told apart by their settings: those of one variant are not among those of another."""
+    for one in [variant for variant, _ in RACE]:
+        assert sum(one.items() <= other.items() for other, _ in RACE) == 1
+    assert {variant["network"] for variant, _ in RACE} == set(RACERS)
+
+
+def test_what_learned_nowhere_is_run_where_its_search_began() -> None:
+    dead = [{"settings": {"variant": "x", "learning_rate": r, "seed": 5}, "test_accuracy": 0.1} for r in (0.1, 1.0)]
+    assert depth.chosen_rate(dead, 0.3, variant="x") == 0.3
+    alive = [*dead, {"settings": {"variant": "x", "learning_rate": 0.5, "seed": 5}, "test_accuracy": 0.6}]
+    with pytest.raises(ValueError, match="needs 3 seeds or more"):
+        depth.chosen_rate(alive, 0.3, variant="x")
+
+
+def test_the_start_of_a_racer_is_the_one_whose_best_rate_is_best() -> None:
+    """A start may win with a rate at which another one is worse."""
+    best = {"as drawn": (0.1, 0.91), "thresholds": (0.33, 0.94), "weights": (0.1, 0.93), "Xavier": (0.1, 0.95)}
+    best |= {"He": (0.12, 0.92)}
     rows = [
-        {"settings": {"variant": variant, "learning_rate": rate, "seed": 5}, "test_accuracy": accuracy}
-        for variant in REPAIRS
-        for rate, accuracy in ((0.1, 0.4), (0.3, 0.9), (1.0, 0.6))
+        {"settings": variant | {"learning_rate": rate, "seed": seed}, "test_accuracy": accuracy}
+        for variant, _ in RACE
+        for rate, accuracy in (
+            (best[variant["start"]][0] / 1.2, 0.5),
+            best[variant["start"]],
+            (best[variant["start"]][0] * 1.2, 0.6),
+        )
+        for seed in (5, 6, 7)
     ]
-    asked: list[str] = []
-    monkeypatch.setattr(depth, "load_results", lambda name: asked.append(name) or {"trials": rows})
-    trials = depth.repair_trials()
-    assert asked == ["11_repairs_tuning"] and len(trials) == 5 * len(REPAIRS)
-    for trial in trials:
-        assert trial["learning_rate"] == 0.3 and trial["held_out"] is False
-    assert {(trial["variant"], trial["seed"]) for trial in trials} == {(v, seed) for v in REPAIRS for seed in range(5)}
-    assert 5 not in {trial["seed"] for trial in trials}, "the seed of the choice is not one of the measured ones"
+    wanted = {name: ("thresholds", 0.33) if spiking else ("Xavier", 0.1) for name, (spiking, *_) in RACERS.items()}
+    assert depth.chosen_starts(rows) == wanted
+
+
+# --- The race -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("network", RACERS)
+def test_every_racer_runs_and_its_weights_are_counted(network: str, digits: TensorDataset) -> None:
+    spiking, *_ = RACERS[network]
+    given: dict[str, Any] = {"n_steps": 4, "n_probe": 20} if spiking else {}
+    start = "thresholds" if spiking else "He"
+    row = race_trial(network, start, 1, digits, digits, learning_rate=0.01, batch_size=20, device="cpu", **given)
+    hidden = {"two layers": [100], "two wide layers": [125], "four layers": [100, 100, 100]}[network.split(", ")[1]]
+    net = SpikingNet(4, sizes=(784, *hidden, 10))
+    assert row["n_weights"] == sum(part.numel() for part in net.parameters())
+    assert row["n_updates"] == 6 and 0 <= row["test_accuracy"] <= 1 and ("before" in row) == spiking
+
+
+def test_two_wide_layers_have_as_many_weights_as_four() -> None:
+    def weights(hidden: list[int]) -> int:
+        return sum(part.numel() for part in MLP((784, *hidden, 10)).parameters())
+
+    four = weights([100, 100, 100])
+    assert abs(weights([125]) - four) == min(abs(weights([n]) - four) for n in range(110, 140))
+
+
+def test_a_race_refuses_what_it_does_not_know(digits: TensorDataset) -> None:
+    with pytest.raises(ValueError, match="network must be one of 'spiking, two layers'"):
+        race_trial("two layers", "He", 0, digits, digits)
+    with pytest.raises(ValueError, match="draw must be one of 'as drawn', 'Xavier', 'He', not 'weights'"):
+        race_trial("ordinary, two layers", "weights", 0, digits, digits)
+    with pytest.raises(ValueError, match="fire must be one of 'as drawn', 'thresholds', 'weights', not 'He'"):
+        race_trial("spiking, two layers", "He", 0, digits, digits)
+
+
+@pytest.mark.parametrize(("draw", "factor"), [("Xavier", 0.5), ("He", 1.0)])
+def test_draws_keep_the_mean_square_of_what_they_are_derived_for(draw: str, factor: float) -> None:
+    """Through ten wide layers of ReLUs He's keep it, Xavier's halve it at each: both within four standard errors."""
+    width = 1000
+    net = drawn_mlp((width,) * 11, draw, 0)
+    values = torch.randn(200, width, generator=source())
+    with torch.no_grad():
+        for linear in net.layers:
+            linear.bias.zero_()
+            before, values = values.square().mean(), torch.relu(linear(values))
+            # Of a layer: 1,000 outputs, each with the relative variance 5 of a squared half-normal.
+            assert abs((values.square().mean() / before).item() / factor - 1) < 4 * math.sqrt(5 / width)
+
+
+def test_as_drawn_an_ordinary_network_is_the_one_of_its_seed() -> None:
+    for one, other in zip(
+        drawn_mlp((6, 5, 3), "as drawn", 4).parameters(), MLP((6, 5, 3), generator=source(4)).parameters()
+    ):
+        assert torch.equal(one, other)
+
+
+# --- What is said of them -------------------------------------------------------------------------
+
+
+def test_a_training_has_learned_above_the_mark_and_the_middle_is_the_median() -> None:
+    assert n_learned([0.9, 0.1, LEARNED, 0.85, 0.2]) == "2 of 5 learned; median 80.0 % (10.0 to 90.0)"
+    assert n_learned([0.9, 0.1, 0.6, 0.5]) == "1 of 4 learned; median 55.0 % (10.0 to 90.0)"
+
+
+@pytest.mark.parametrize(
+    ("points", "words"),
+    [
+        ([2.0, 2.1, 1.9, 2.0, 2.0], "ahead"),
+        ([-2.0, -2.1, -1.9, -2.0, -2.0], "behind"),
+        ([0.3, 0.31, 0.29, 0.3, 0.3], "ahead, by less than 0.5 points"),
+        ([0.05, -0.05, 0.02, -0.02, 0.0], "alike, within 0.5 points"),
+        ([1.5, -1.5, 1.0, -1.0, 0.5], "open"),
+    ],
+)
+def test_a_difference_is_told_with_what_follows_from_it(points: list[float], words: str) -> None:
+    assert told_difference(points, 1).endswith(f": {words}") and MARGIN == 0.5
+
+
+def test_of_several_comparisons_each_has_to_be_clearer() -> None:
+    points = [0.9, 1.2, 0.4, 1.0, 0.7]
+    assert told_difference(points, 1).endswith(": ahead") and told_difference(points, 50).endswith(": open")
+
+
+@pytest.mark.parametrize(
+    ("learn", "of_other", "comparisons", "words"),
+    [
+        # By Fisher's exact test, two-sided: 5 against 0 of 5 is 2 / 252, 5 against 1 of 5 is 2 * 5 / 210.
+        (5, 0, 6, "5 of 5 learn against 0 of 5 (p = 0.008): clearly more"),
+        (0, 5, 6, "0 of 5 learn against 5 of 5 (p = 0.008): clearly fewer"),
+        (5, 0, 7, "5 of 5 learn against 0 of 5 (p = 0.008): open"),
+        (5, 1, 1, "5 of 5 learn against 1 of 5 (p = 0.048): clearly more"),
+        (5, 1, 2, "5 of 5 learn against 1 of 5 (p = 0.048): open"),
+    ],
+)
+def test_where_some_trainings_fail_it_is_counted_how_many_learn(
+    learn: int, of_other: int, comparisons: int, words: str
+) -> None:
+    first, second = ([0.9] * count + [0.1] * (5 - count) for count in (learn, of_other))
+    assert compare_repairs(first, second, comparisons) == words
+
+
+def test_a_small_probability_is_not_told_as_none() -> None:
+    """10 against 0 of 10 is 2 / 184,756."""
+    assert compare_repairs([0.9] * 10, [0.1] * 10, 6) == "10 of 10 learn against 0 of 10 (p < 0.001): clearly more"
+
+
+def test_where_all_learn_points_are_compared() -> None:
+    one, other = [0.90, 0.91, 0.92], [0.88, 0.89, 0.90]
+    assert compare_repairs(one, other, 2) == "all learn; in points +2.00 ± 0.00: ahead"
+
+
+@pytest.mark.parametrize("silent_only", [False, True])
+def test_the_slopes_of_sharing_are_the_ratio_in_each_ensemble_that_fires(silent_only: bool) -> None:
+    charge = 2 * torch.randn(7, 3, 6, generator=source(), dtype=torch.float64)
+    outputs = (charge - 1).relu()
+    record = LayerRecord(torch.where(charge > 1, -torch.ones_like(charge), charge), outputs)
+    found = sharing_slopes(record, 1.0, 2, silent_only)
+    for t, b, label in [(t, b, label) for t in range(7) for b in range(3) for label in range(3)]:
+        of = [label, label + 3]
+        ratio = outputs[t, b, of].sum() / charge[t, b, of].relu().sum().clamp(min=1e-12)
+        wanted = [1.0 if silent_only and outputs[t, b, n] > 0 else ratio.item() for n in of]
+        assert found[t, b, of].tolist() == pytest.approx(wanted)
+
+
+# --- The exercises --------------------------------------------------------------------------------
+
+
+def test_what_the_exercises_say_is_so() -> None:
+    """Fourteen neurons, between 10 and 20; one ensemble of three whose outputs are 0.5 and whose slopes are 0.227."""
+    assert (1 - 0.6**14) ** 10 >= 0.99 > (1 - 0.6**13) ** 10
+    charge = torch.tensor([1.5, 0.5, 0.2], requires_grad=True)
+    outputs = (charge - 1).relu()
+    shared = share_gradient(LayerRecord(charge[None, None], outputs[None, None].detach()), 1.0, per_label=3)
+    assert shared.sum().item() == pytest.approx(0.5)
+    assert (outputs.sum() / charge.relu().sum()).item() == pytest.approx(0.227, abs=5e-4)
 
 
 @pytest.mark.parametrize(("readout", "per_label", "reading"), [("spikes", 1, "product"), ("states", 2, "mixture")])

@@ -22,9 +22,9 @@ from snn_chapters.reset_gate import (
     gate_trial,
     gate_window,
     loss_slope,
-    near_trials,
     noisy_window,
     quality_trial,
+    quality_trials,
     step_quality,
     tuned_trials,
 )
@@ -32,6 +32,7 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from snn_helpers import SpikingNet, neuron_step
+from snn_helpers.long import tuning
 from snn_helpers.neurons import RESETS, Neuron
 
 each_reset = pytest.mark.parametrize("reset", RESETS)
@@ -276,24 +277,33 @@ def test_the_quality_has_a_row_for_each_gate() -> None:
 # --- What is recorded -----------------------------------------------------------------------------
 
 
-def test_the_best_is_taken_and_its_neighbours_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
-    def rows(best: float) -> list[dict[str, Any]]:
-        coarse = RECORDS["07_reset_gate"].trials
-        assert isinstance(coarse, list)
-        return [
-            {"settings": s, "accuracy": 1 - abs(math.log(s["learning_rate"] / best)) - (s["longest_gradient"] is None)}
-            for s in coarse
-        ]
+def made_up(best: float, trials: Any) -> list[dict[str, Any]]:
+    """Rows of a record whose accuracy is highest at a rate, and lower without a longest gradient."""
+    return [
+        {"settings": s, "accuracy": 1 - abs(math.log(s["learning_rate"] / best)) / 9 - (s["longest_gradient"] is None)}
+        for s in trials
+    ]
 
-    for best, neighbours in ((0.1, 4), (RATES[0], 6), (RATES[-1], 6)):
-        monkeypatch.setattr(reset_gate, "load_results", lambda name, best=best: {"trials": rows(best)})
-        found = best_settings(["07_reset_gate"], 0.5, False)
-        assert found == {"learning_rate": pytest.approx(best), "longest_gradient": 1.0}
-        trials = near_trials()
-        assert len(trials) == len(VARIANTS) * neighbours * 3
-        rates = {trial["learning_rate"] for trial in trials} | set(RATES)
-        assert min(rates) < best < max(rates)
-        assert len(tuned_trials()) == 5 * len(VARIANTS)
+
+@pytest.mark.parametrize("best", [0.1, 0.13, RATES[0], RATES[-1]])
+def test_the_best_is_taken_and_has_neighbours_on_both_sides(best: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorded = {"07_reset_gate": made_up(best, RECORDS["07_reset_gate"].trials), "07_reset_gate_near": []}
+    for module in (reset_gate, tuning):
+        monkeypatch.setattr(module, "load_results", lambda name: {"trials": recorded[name]})
+    coarse = best_settings(["07_reset_gate"], 0.5, False)
+    assert coarse["longest_gradient"] == 1.0
+    assert coarse["learning_rate"] == min(RATES, key=lambda rate: abs(math.log(rate / best)))
+    with pytest.raises(ValueError, match="edge" if best in (RATES[0], RATES[-1]) else "needs"):
+        tuned_trials()
+    near = RECORDS["07_reset_gate_near"].trials
+    assert callable(near)
+    while len(trials := near()) > len(recorded["07_reset_gate_near"]):
+        recorded["07_reset_gate_near"] = made_up(best, trials)
+    assert {trial["longest_gradient"] for trial in trials} == {1.0}
+    tuned = tuned_trials()
+    assert len(tuned) == 5 * len(VARIANTS)
+    assert [trial["learning_rate"] for trial in tuned] == pytest.approx([best] * len(tuned), rel=0.13)
+    assert quality_trials()[0]["learning_rate"] == tuned[0]["learning_rate"]
 
 
 def test_each_width_is_tried_at_all_rates() -> None:

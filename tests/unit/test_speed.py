@@ -11,6 +11,7 @@ from snn_chapters.speed import ENGINE_SETTINGS, RECORDS, engine_trial
 from spies import N_TRAIN, TEST_NUMBERS, a_history, an_evaluation, are, numbered, one_class, several, shuffled, spy
 
 from snn_helpers import SpikingNet
+from snn_helpers.records import load_results
 
 OPTIONS = ("mixed_precision", "shared_flicker")
 
@@ -73,4 +74,15 @@ def test_the_record_trains_on_training_images_and_is_scored_on_the_test_images(m
     measure(**trials[-1])  # type: ignore[index]
     assert are(fitted[0]["dataset"], range(N_TRAIN)) and are(evaluated[0]["dataset"], TEST_NUMBERS)
     assert fitted[0]["model"].n_steps == 128 and fitted[0]["batch_size"] == 1000 and fitted[0]["seed"] == 4
-    assert fitted[0]["model"].mixed_precision and not fitted[0]["model"].shared_flicker
+    assert fitted[0]["model"].mixed_precision and fitted[0]["model"].shared_flicker
+    assert [trial["seed"] for trial in trials] == [*range(5)] * 3  # type: ignore[index]
+    assert {trial["setting"] for trial in trials} == set(ENGINE_SETTINGS)  # type: ignore[index]
+
+
+def test_all_settings_were_trained_on_one_thread_with_the_same_seeds() -> None:
+    record = load_results("performance_accuracy")
+    assert record["provenance"]["torch_threads"] == 1
+    seeds: dict[str, list[int]] = {setting: [] for setting in ENGINE_SETTINGS}
+    for row in record["trials"]:
+        seeds[row["settings"]["setting"]].append(row["settings"]["seed"])
+    assert all(sorted(each) == [*range(5)] for each in seeds.values()), seeds

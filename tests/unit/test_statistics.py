@@ -102,3 +102,46 @@ def test_a_verdict_names_what_holds_under_all_some_or_no_conditions(decisions: l
 def test_a_verdict_of_no_decisions_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="at least one"):
         verdict(wrong)
+
+
+# --- several comparisons ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("comparisons", [1, 2, 5, 40])
+def test_several_intervals_are_as_wide_as_bonferroni_makes_them(comparisons: int) -> None:
+    """By SciPy: each at the level of 5 % divided by their number; and no mean moves."""
+    values = [0.3, 0.1, 0.4, 0.15, 0.2]
+    mean, half = mean_and_interval(values, comparisons)
+    low, high = stats.t.interval(1 - 0.05 / comparisons, 4, loc=stats.tmean(values), scale=stats.sem(values))
+    assert (mean - half, mean + half) == pytest.approx((low, high), rel=1e-9)
+    assert mean == mean_and_interval(values)[0] and half >= mean_and_interval(values)[1]
+
+
+@pytest.mark.parametrize("comparisons", [1, 4, 11])
+def test_all_of_several_intervals_hold_at_once_as_often_as_one_alone(comparisons: int) -> None:
+    """Independent ones: all in (1 - 0.05 / m) ** m of the draws, which is 95 % or a little more."""
+    draws = torch.randn(1000, comparisons, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    held = sum(all(abs(m) <= h for m, h in (mean_and_interval(v, comparisons) for v in family)) for family in draws)
+    expected = (1 - 0.05 / comparisons) ** comparisons
+    assert abs(held / 1000 - expected) < 5 * math.sqrt(0.05 * 0.95 / 1000) and expected >= 0.95
+
+
+def test_a_decision_among_several_is_a_test_at_a_smaller_level() -> None:
+    generator = torch.Generator().manual_seed(0)
+    seen = set()
+    for n in (1, 3, 8):
+        for _ in range(100):
+            values = (0.3 + 0.3 * torch.randn(5, generator=generator, dtype=torch.float64)).tolist()
+            test = stats.ttest_1samp(values, 0.1)
+            expected = "open" if test.pvalue > 0.05 / n else "holds" if test.statistic > 0 else "fails"
+            assert decide(values, margin=0.1, comparisons=n) == expected
+            seen.add((expected, decide(values, margin=0.1)))
+    assert ("open", "holds") in seen, "what holds alone may be open among several"
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, True, "2"])
+def test_a_number_of_comparisons_is_a_whole_number(wrong: int) -> None:
+    with pytest.raises((TypeError, ValueError), match="comparisons must be"):
+        mean_and_interval([0.1, 0.2], wrong)
+    with pytest.raises((TypeError, ValueError), match="comparisons must be"):
+        decide([0.1, 0.2], comparisons=wrong)

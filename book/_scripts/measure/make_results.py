@@ -17,9 +17,10 @@ from pkgutil import iter_modules
 
 import snn_chapters
 
-from snn_helpers.long.recording import Record, Row, record_trials
+from snn_helpers.long.recording import Record, record_trials
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
+MOST_ROUNDS = 200  # a tuning takes about ten
 
 
 def all_records() -> dict[str, Record]:
@@ -36,12 +37,22 @@ def main(names: list[str]) -> None:
         sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(records)}")
     RESULTS.mkdir(exist_ok=True)
     for name in names or records:
-        what, run, trials = records[name]
-        tried: list[Row] | None = None
-        # What a tuning tries next depends on what it has found: it is asked until it wants nothing more.
-        while (wanted := trials() if callable(trials) else trials) != tried:
-            record_trials(RESULTS / f"{name}.json", what, wanted, run)
-            tried = wanted
+        run_record(RESULTS / f"{name}.json", records[name])
+
+
+def run_record(path: Path, record: Record) -> None:
+    """Run what the record does not hold yet. What a tuning tries next depends on what it found: it is asked again.
+
+    It ends when nothing new is wanted, and in words if that would never be.
+    """
+    held = -1
+    for _ in range(MOST_ROUNDS):
+        trials = record.trials() if callable(record.trials) else record.trials
+        n_rows = len(record_trials(path, record.what, trials, record.run))
+        if n_rows == held or not callable(record.trials):
+            return
+        held = n_rows
+    sys.exit(f"{path.stem} wants further trials after each of {MOST_ROUNDS} rounds: its search does not end")
 
 
 if __name__ == "__main__":

@@ -26,13 +26,16 @@ from snn_helpers import load_mnist
 from snn_helpers.long.mnist import FILES, DataError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "repo"))
 
 import build_book
 import make_workshop
+from address import pages_address
 
 ROOT = Path(__file__).resolve().parents[3]
 OUT = ROOT / "_build" / "kit"
 NAME = "spikes-and-gradients"
+FROM_KIT = "--no-index --find-links wheels "  # options of pip
 
 README = """\
 # Spikes and Gradients: the kit for a room with no network
@@ -81,28 +84,61 @@ The book says how much memory a learner needs, under *For instructors*.
 CHECK = '''\
 """Is this machine ready? With --start, opens JupyterLab if it is. Needs no network."""
 
+import importlib.util
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 os.environ["SNN_OFFLINE"] = "1"
+os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this Python, whatever others there are
 if (HERE / "data" / "MNIST").exists():
     os.environ["SNN_DATA_DIR"] = str(HERE / "data")
 
+MEMORY_GB, DISK_GB = 2, 2  # what one learner needs free, at least
+
 if not (3, 11, 5) <= sys.version_info < (3, 15):
     sys.exit(f"This needs Python 3.11.5 to 3.14; this one is {sys.version.split()[0]}.")
-try:
-    import torch
+NEEDED = "torch snn_helpers matplotlib scipy sklearn ipywidgets anywidget ipykernel jupyter_client jupyterlab".split()
+missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
+if missing:
+    names = ", ".join(missing)
+    sys.exit(f"No module named {names}. Run the pip command of README.md with this Python: {sys.executable}")
 
-    from snn_helpers import SpikingNet, load_mnist
-except ImportError as error:
-    sys.exit(f"{error}. Run the pip command of README.md with this Python: {sys.executable}")
+import torch
+from jupyter_client.manager import start_new_kernel
+
+from snn_helpers import SpikingNet, load_mnist
 
 digits = load_mnist("test")
 SpikingNet(4)(digits.images[:20])
-print(f"Ready: torch {torch.__version__}, {len(digits):,} test digits, and the network runs.")
+
+# What a learner does first: a cell in a kernel, with an explorer under it.
+shown = []
+manager, client = start_new_kernel(kernel_name="python3", startup_timeout=120)
+try:
+    client.execute_interactive(
+        "from snn_helpers.widgets import NeuronExplorer\\nNeuronExplorer()",
+        output_hook=lambda message: shown.append(message["content"]),
+        timeout=120,
+    )
+finally:
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+if not any("application/vnd.jupyter.widget-view+json" in content.get("data", {}) for content in shown):
+    said = [content.get("evalue") or content.get("text", "") for content in shown]
+    sys.exit(f"A cell with an explorer did not run in a kernel: {' '.join(filter(None, said)) or 'it shows nothing'}")
+
+print(f"Ready: torch {torch.__version__}, {len(digits):,} test digits, the network runs, a kernel shows an explorer.")
+disk = shutil.disk_usage(HERE).free / 1e9
+told = Path("/proc/meminfo").read_text() if os.path.exists("/proc/meminfo") else ""
+memory = [int(kb) / 1e6 for kb in re.findall(r"MemAvailable: +(\\d+)", told)]
+free = f"Free: {disk:.0f} GB on the disk" + (f", {memory[0]:.1f} GB of memory." if memory else ".")
+few = disk < DISK_GB or any(gb < MEMORY_GB for gb in memory)
+print(free + (f" That is little: {DISK_GB} GB and {MEMORY_GB} GB are wanted." if few else ""))
 if "--start" in sys.argv:
     students = HERE / "workshop" / "students"
     sys.exit(subprocess.run([sys.executable, "-m", "jupyter", "lab", str(students)]).returncode)
@@ -183,8 +219,16 @@ def gather(kit: Path, *, wheels: bool, students: bool, html: Path, pip_options: 
     workshop = make_workshop.OUT
     for name in ("students", "slides") if students else ("students", "instructors", "slides"):
         shutil.copytree(workshop / name, kit / "workshop" / name)
-    if not students:
-        (kit / "notebooks").mkdir()
+    for path in (workshop / "students").glob("*.md"):  # what the notebooks link to
+        if not students:
+            (kit / "notebooks").mkdir(exist_ok=True)
+            shutil.copy(path, kit / "notebooks")
+    if students:  # the pages hold solutions and stay out, so the slides lead to the published ones
+        for path in (kit / "workshop" / "slides").glob("*.html"):
+            text = path.read_text(encoding="utf-8").replace('"../../html/', f'"{pages_address()}')
+            path.write_text(text, encoding="utf-8")
+    else:
+        (kit / "notebooks").mkdir(exist_ok=True)
         for path in make_workshop.notebooks():
             shutil.copy(path, kit / "notebooks")
         shutil.copytree(html, kit / "html")
@@ -212,14 +256,13 @@ def gather(kit: Path, *, wheels: bool, students: bool, html: Path, pip_options: 
             contents="\n".join(f"| `{name}` | {what} |" for name, what in CONTENTS.items() if (kit / name).exists()),
             digits=digits,
             and_the_packages="" if wheels else ", and the packages of `requirements.txt` (see below)",
-            packages=".venv/bin/python -m pip install --no-index --find-links wheels -r requirements.txt\n" * wheels,
+            packages=f".venv/bin/python -m pip install {FROM_KIT * wheels}-r requirements.txt\n",
             unless=""
             if wheels
             else (
-                "This kit was packed without the packages' wheels. So each machine needs them beforehand, once,\n"
-                "with a network: between the first and the second line above, run\n"
-                "`.venv/bin/python -m pip install -r requirements.txt`. Or pack the kit with\n"
-                "`make kit ARGS=--wheels`, on a machine like those of the room.\n\n"
+                "This kit was packed without the packages' wheels. So the second line needs the network, once on each\n"
+                "machine: run the block before the session. Or pack the kit with `make kit ARGS=--wheels`, on a\n"
+                "machine like those of the room; then nothing needs a network.\n\n"
             ),
         ),
         encoding="utf-8",

@@ -115,22 +115,66 @@ def exercises(notebook: Any) -> list[Exercise]:
 # --- the students' copy --------------------------------------------------------------------------
 
 
+BLANK = "your code here"  # the mark of what a learner has to write
+# What is true of the chapter and not of a copy for learners: its solutions, and where it can be opened with them.
+SOLUTIONS_NEARBY = re.compile(r"\s*Where a solution is folded between the two,[^.]*\.")
+OPEN_ELSEWHERE = re.compile(r"^\[Open in [^\n]*$\n?", re.M)
+OF_STUDENTS = """\
+**Students' copy.** The exercises have no solutions here. *Restart and run all* stops at the first one that you have not
+done: its check says so, in red, and that is no fault. Do the exercise, or run the cells below it."""
+
+
 def student_copy(notebook: Any) -> Any:
-    """The notebook without its solutions. Checks are folded: some compute what they compare with."""
-    notebook = copy.deepcopy(notebook)
-    exercises(notebook)  # raises if a solution could hide elsewhere
+    """The notebook without its solutions, and without what a run left in it. Checks are folded: some compute what
+    they compare with.
+
+    Raises WorkshopError for a blank that has been filled in: an answer would go along.
+    """
+    notebook = unrun(notebook)
+    for exercise in exercises(notebook):  # raises if a solution could hide elsewhere
+        if BLANK not in notebook.cells[exercise.exercise].source:
+            raise WorkshopError(
+                f"exercise {exercise.number} is answered already: its cell has no '{BLANK}'. Make copies from a clean"
+                " checkout (git stash puts changes aside)"
+            )
     notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, "solution")]
     for cell in notebook.cells:
         if has_tag(cell, "check"):
             _fold(cell, True)
-    notebook.cells.insert(1, _note("students", "**Students' copy.** The exercises at the end have no solutions here."))
+        if cell.cell_type == "markdown":
+            cell.source = OPEN_ELSEWHERE.sub("", SOLUTIONS_NEARBY.sub("", cell.source))
+    notebook.cells.insert(1, _note("students", OF_STUDENTS if exercises_of(notebook) else "**Students' copy.**"))
+    return notebook
+
+
+def exercises_of(copied: Any) -> list[Any]:
+    """The blanks of a copy."""
+    return [cell for cell in copied.cells if has_tag(cell, "exercise")]
+
+
+def unrun(notebook: Any) -> Any:
+    """A copy of a notebook as its author wrote it: no outputs, no counts, no state of widgets; an id for each cell."""
+    notebook = copy.deepcopy(notebook)
+    notebook.metadata.pop("widgets", None)
+    for i, cell in enumerate(notebook.cells):
+        if "id" not in cell:
+            cell.id = f"cell-{i}"
+        cell.metadata.pop("execution", None)
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    notebook.nbformat, notebook.nbformat_minor = 4, max(5, notebook.nbformat_minor)  # ids came with 4.5
     return notebook
 
 
 def _fold(cell: Any, folded: bool) -> None:
+    """Fold a cell's code, or show it, on the page, in JupyterLab, and in Colab."""
     tags = [tag for tag in cell.metadata.get("tags", []) if tag not in ("hide-cell", "hide-input")]
     cell.metadata["tags"] = [*tags, "hide-input"] if folded else tags
     cell.metadata.setdefault("jupyter", {})["source_hidden"] = folded
+    if folded:
+        cell.metadata["cellView"] = "form"
+    else:
+        cell.metadata.pop("cellView", None)
 
 
 def _note(name: str, text: str) -> Any:
@@ -182,7 +226,7 @@ def instructor_copy(notebook: Any, times: dict[str, Any] | None) -> Any:
 
     `times` is the notebook's row of `book/results/notebook_times.json`; None if it has none.
     """
-    notebook = copy.deepcopy(notebook)
+    notebook = unrun(notebook)
     minutes = section_minutes(notebook)
     seconds: dict[str, float] = times["sections"] if times else {}
     notes: dict[int, str] = {}
@@ -483,7 +527,7 @@ def slides_html(notebook: Any, page: str) -> str:
     slides.metadata["title"] = title
     html, _ = exporter.from_notebook_node(slides)
     # Other chapters are pages here, not notebooks.
-    return re.sub(r'href="(\w+)\.ipynb(#[^"]*)?"', rf'href="{page.rpartition("/")[0]}/\1.html\2"', str(html))
+    return re.sub(r'href="(\w+)\.(?:ipynb|md)(#[^"]*)?"', rf'href="{page.rpartition("/")[0]}/\1.html\2"', str(html))
 
 
 def copy_assets(folder: Path) -> None:
@@ -491,6 +535,14 @@ def copy_assets(folder: Path) -> None:
     shutil.copytree(Path(__file__).with_name("slides") / "reveal", folder, dirs_exist_ok=True)
     shutil.copy(Path(__file__).with_name("slides") / "slides.css", folder)
     shutil.copy(BOOK / "_static" / "mathjax" / "tex-svg.js", folder)
+
+
+def copy_pages(folder: Path) -> None:
+    """The pages that notebooks link to and that are no notebooks, so that the links of the copies live."""
+    linked = {name for path in notebooks() for name in re.findall(r"\]\((\w+\.md)", path.read_text(encoding="utf-8"))}
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in sorted(linked):
+        shutil.copy(BOOK / name, folder)
 
 
 # --- all of it -----------------------------------------------------------------------------------
@@ -505,6 +557,8 @@ def main(names: list[str]) -> None:
         for folder in ("students", "instructors", "slides"):
             shutil.rmtree(OUT / folder, ignore_errors=True)
     copy_assets(OUT / "slides" / "assets")
+    for folder in ("students", "instructors"):
+        copy_pages(OUT / folder)
     for path in paths:
         if names and path.stem not in names:
             continue
