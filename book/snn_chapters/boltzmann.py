@@ -960,11 +960,6 @@ def labels_trials() -> list[dict[str, Any]]:
     return [{**settings, "seed": seed} for seed in range(5) for settings in best]
 
 
-# How these differ from the rule of the page `how_we_compare`, which lists them.
-TUNED_OTHERWISE = {
-    ("14_tuning",): "learning without labels: the best of four learning rates, a factor of 2 apart, on one seed",
-}
-
 RECORDS: dict[str, Record] = {
     "14_small": Record(
         "6 visible and 4 hidden neurons learn five pictures, by the exact gradient and by rules that estimate it",

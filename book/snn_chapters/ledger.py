@@ -256,7 +256,7 @@ def _feedback(gain: Values) -> Decisions:
 def _cycles_teach(alike_to_exact: Values, alike_if_short: Values, ahead: Mapping[str, Values]) -> Decisions:
     """Cosines with the exact gradient, for long halves and for halves of one step; and points ahead of each rival.
 
-    The rivals are what has learned nothing, and rules that never subtract.
+    The rivals are what has learned nothing, and rules without a free half.
     """
     beyond = [decide(points, comparisons=len(ahead)) for points in ahead.values()]
     return {
