@@ -915,6 +915,29 @@ def test_the_exact_gradient_lowers_the_divergence_as_its_length_says() -> None:
     assert fall / step == pytest.approx(flat(gradient).square().sum().item(), rel=1e-3)
 
 
+def test_near_the_goal_the_walk_forgets_slowly_and_chance_alone_turns_the_gradient() -> None:
+    """Independent draws from the machine's own distribution, without any neuron, as the free half."""
+    generator, data = torch.Generator().manual_seed(22), boltzmann.five_pictures()
+    machine = draw_machine((6, 4), 0.1, generator, torch.float64)
+    lengths, seconds = [], []
+    for number in range(301):
+        gradient = exact_gradient(machine, data)
+        lengths.append(flat(gradient).norm().item())
+        if number in (0, 300):
+            seconds.append(torch.linalg.eigvals(transition_by_loops(machine)).abs().sort().values[-2].item())
+        machine = step_along(machine, gradient, 1.0)
+    assert lengths[-1] < max(lengths) / 5 and seconds[0] < 0.1 and seconds[1] > 0.95
+    layers, chances = distribution(machine)
+    target, cosines = exact_gradient(machine, data).weights[0], []
+    for n in (1500, 45_000):
+        for _ in range(10):
+            drawn = torch.multinomial(chances, n, replacement=True, generator=generator)
+            missed = chances - torch.bincount(drawn, minlength=len(chances)) / n
+            asked = target + (layers[1] * missed[:, None]).T @ layers[0]
+            cosines.append(torch.cosine_similarity(asked.flatten(), target.flatten(), dim=0).item())
+    assert sum(cosines[:10]) / 10 < 0.8 and sum(cosines[10:]) / 10 > 0.9
+
+
 def test_without_leak_the_free_half_has_the_true_correlations() -> None:
     machine, data = some_machine(6, 4), boltzmann.five_pictures()
     share, turned = boltzmann.free_half_of(machine, data, 0.0, 0, torch.Generator().manual_seed(27))
