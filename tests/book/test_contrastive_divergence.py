@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import copy
+import runpy
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,17 +32,16 @@ def told(monkeypatch: pytest.MonkeyPatch, change: Change) -> dict[str, str]:
         return record
 
     monkeypatch.setattr(records, "load_results", load)
-    given: dict[str, Any] = {}
-    exec(CELLS["c11-003"], given)
-    found = {}
+    parts = [CELLS["c11-003"], "found = {}"]
     for name in READ:
-        *body, last = ast.parse(CELLS[name]).body
-        if not isinstance(last, ast.Expr):
-            exec(CELLS[name], given)
-            continue
-        exec(compile(ast.Module(body, []), name, "exec"), given)
-        found[name] = eval(compile(ast.Expression(last.value), name, "eval"), given).data
-    return found
+        tree = ast.parse(CELLS[name])
+        if isinstance(last := tree.body[-1], ast.Expr):
+            tree.body[-1] = ast.parse(f"found[{name!r}] = {ast.unparse(last)}").body[0]
+        parts.append(ast.unparse(tree))
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "cells.py"
+        program.write_text("\n\n".join(parts), encoding="utf-8")
+        return {name: shown.data for name, shown in runpy.run_path(str(program))["found"].items()}
 
 
 def as_recorded(name: str, row: dict[str, Any]) -> None:
