@@ -296,16 +296,37 @@ def _none_elsewhere(without_loop: Sequence[bool], drawn: Sequence[bool], trained
     }
 
 
-def _cycles_teach(alike_to_exact: Values, over_pixels: Values, over_random: Values) -> Decisions:
+def _cycles_teach(alike_to_exact: Values, alike_if_short: Values, ahead: Mapping[str, Values]) -> Decisions:
+    """Cosines with the exact gradient, for long halves and for halves of one step; and points ahead of each rival.
+
+    The rivals are what has learned nothing, and rules without a free half.
+    """
+    beyond = [decide(points, comparisons=len(ahead)) for points in ahead.values()]
     return {
-        "each synapse knows the phase, and a half outlasts the neurons' memory": all_of(
-            decide(alike_to_exact, margin=FOLLOWS), decide(over_pixels), decide(over_random)
+        "what differs are the halves of one cycle, which begins at rest and lasts longer than the neurons remember; a"
+        " clock tells all synapses the half; synapses there and back are equal; and neurons fire by chance": all_of(
+            decide(alike_to_exact, margin=FOLLOWS), *beyond
+        ),
+        "all this, but each half lasts one step": all_of(decide(alike_if_short, margin=FOLLOWS), *beyond),
+    }
+
+
+def _before_a_goal(over_random: Mapping[int, Values], over_shuffled: Mapping[int, Values]) -> Decisions:
+    """Points, at each number of labels, against weights drawn at random and against the same weights shuffled."""
+    n = len(over_random) + len(over_shuffled)
+    return {
+        f"{labels:,} labels follow": all_of(
+            decide(over_random[labels], comparisons=n), decide(over_shuffled[labels], comparisons=n)
         )
+        for labels in sorted(over_random)
     }
 
 
 def _slow_cycles(gain: Values, gain_with_more_time: Values) -> Decisions:
-    return {"for two epochs": decide(gain), "for four epochs": decide(gain_with_more_time)}
+    return {
+        "for two epochs": decide(gain, comparisons=2),
+        "for four epochs": decide(gain_with_more_time, comparisons=2),
+    }
 
 
 CLAIMS: dict[str, Claim] = {
@@ -340,6 +361,7 @@ CLAIMS: dict[str, Claim] = {
         " divergence.",
         _cycles_teach,
     ),
+    "before a goal": Claim("Such learning helps even before there is a goal to learn from.", _before_a_goal),
     "slow cycles": Claim("Cycles of cycles, slow ones above fast ones, help.", _slow_cycles),
 }
 

@@ -41,6 +41,7 @@ CLAIMED = {
     "ensembles": "ensemble",
     "third layer": "third layer",
     "contrastive divergence": "contrastive divergence",
+    "before a goal": "before there is a goal",
     "cycles of cycles": "Cycles of cycles",
     "rhythms": "Rhythms",
     "feedback": "outputs back to its inputs",

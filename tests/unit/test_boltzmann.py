@@ -57,6 +57,8 @@ from torch.utils.data import TensorDataset
 from snn_helpers import load_mnist
 from snn_helpers.data import draw_subset
 from snn_helpers.fast.draws import uniform_masks
+from snn_helpers.long import tuning
+from snn_helpers.long.tuning import grid_place, grid_value
 
 
 def some_machine(*sizes: int, seed: int = 0, device: torch.device | str = "cpu") -> Machine:
@@ -584,16 +586,55 @@ def spied(monkeypatch: pytest.MonkeyPatch) -> Spied:
 
 
 def bright(numbers: range | list[int]) -> torch.Tensor:
-    """The pixels of these of the `numbered` examples, from 0 to 1."""
-    return (torch.as_tensor(list(numbers)) / 70_000)[:, None].expand(-1, 784)
+    """The pixels of these of the `numbered` examples, from 0 to 1, in records 14 x 14 of them."""
+    return (torch.as_tensor(list(numbers)) / 70_000)[:, None].expand(-1, 196)
 
 
-@pytest.mark.parametrize("name", boltzmann.RECORDS)
-def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
+# Settings that a tuning might have ended with; the record of tuning grows while it runs, others depend on it.
+CHOSEN = {
+    "pixels": {},
+    "random": {"scale": 0.47},
+    **{arm: {"epochs": 2, "learning_rate": 0.1 * (place + 1)} for place, arm in enumerate(boltzmann.RULES)},
+}
+
+
+@pytest.fixture
+def tuned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record of tuning that chooses `CHOSEN`, twice the rate for four epochs, and 1.0 for each start with labels."""
+    peaks = [({"arm": arm, "epochs": 2}, "learning_rate", CHOSEN[arm]["learning_rate"]) for arm in boltzmann.RULES]
+    peaks += [
+        ({"arm": arm, "epochs": 4}, "learning_rate", 2 * CHOSEN[arm]["learning_rate"])
+        for arm in ("fast", "fast and slow")
+    ]
+    peaks += [({"arm": "random", "epochs": 0}, "scale", CHOSEN["random"]["scale"])]
+    peaks += [
+        ({"start": start, "n_labels": n}, "learning_rate", 1.0) for n in (100, 1000) for start in boltzmann.STARTS
+    ]
+    rows = [
+        # Random weights are chosen by both readings together, and by their first alone they would not be.
+        {
+            "settings": {**of, setting: peak * factor, "seed": seed},
+            "accuracy": 1 - score if setting == "scale" else score,
+            "both": score,
+        }
+        for of, setting, peak in peaks
+        for factor, score in ((0.8, 0.5), (1.0, 0.7), (1.2, 0.6))
+        for seed in (5, 6, 7)
+    ]
+    monkeypatch.setattr(boltzmann, "load_results", lambda name: {"trials": rows})
+
+
+DIGITS = [name for name in boltzmann.RECORDS if name != "14_small" and "labels" not in name]
+
+
+@pytest.mark.parametrize("name", DIGITS)
+def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied, tuned: None) -> None:
     """Read-outs are fitted on what was trained on, and scored on held-out training images or on the test images."""
     _, measure, trials = boltzmann.RECORDS[name]
     trials = trials() if callable(trials) else trials
-    for settings in {trial["arm"]: trial for trial in trials if trial["arm"] in ("random", "pixels", "fast")}.values():
+    for settings in {
+        trial["arm"]: trial for trial in trials if trial["arm"] in ("random", "pixels", "fast", "cd")
+    }.values():
         for calls in spied:
             calls.clear()
         row = measure(**settings, n_train=40, batch_size=20, n_steps=2, n_hidden=4, device="cpu")
@@ -618,6 +659,9 @@ def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied) -> None:
             assert torch.equal(spied.read[1][kind], spied.read[0][kind][:, -top:]), "the top layer is the last one"
         epochs = {"random": 0}.get(settings["arm"], settings.get("epochs", 2))
         assert len(spied.taught) == 2 * epochs  # 2 batches an epoch
+        for call in spied.taught[:1]:
+            spread = call["machine"].weights[0].std().item()
+            assert spread == pytest.approx(settings.get("start_scale", 0.1), rel=0.15)
         for call in spied.taught:
             assert call["learning_rate"] == settings.get("learning_rate", 0.2) and call["arm"] == settings["arm"]
             assert not set((call["pixels"][:, 0] * 70_000).round().long().tolist()) - set(numbers_of(seen))
@@ -698,29 +742,285 @@ def test_the_read_out_is_fitted_to_training_features_alone(monkeypatch: pytest.M
     assert found == pytest.approx((others[:, 0] > 3).eq(truth.bool()).double().mean().item(), abs=0.1)
 
 
-def test_an_arm_is_measured_at_its_best_held_out_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Random weights are chosen by both of their accuracies together."""
-    rows = [
-        {"arm": "random", "settings": {"arm": "random", "seed": 7, "scale": scale}, "accuracy": a, "spike_accuracy": s}
-        for scale, a, s in ((0.1, 0.9, 0.2), (0.3, 0.85, 0.6), (1.0, 0.5, 0.65))
-    ]
-    tried = ("cd", "rhythm", "rhythm, no leak", "greedy", "fast", "fast and slow", "slow")
-    rows += [
-        {"arm": arm, "settings": {"arm": arm, "seed": 7, "learning_rate": rate}, "accuracy": accuracy}
-        for place, arm in enumerate(tried)
-        for rate, accuracy in ((0.1, 0.7), (0.2 + place, 0.8), (0.4, 0.75))
-    ]
-    asked: list[str] = []
-    monkeypatch.setattr(boltzmann, "load_results", lambda name: asked.append(name) or {"trials": rows})
+def test_an_arm_is_measured_at_its_best_held_out_settings(tuned: None) -> None:
+    """Four epochs have a rate of their own, as each start with labels has; a small start has that of a large one."""
     trials = boltzmann.boltzmann_trials()
-    assert asked == ["14_tuning"] and len(trials) == 5 * len(ARMS)
-    chosen = {arm: {"learning_rate": 0.2 + place} for place, arm in enumerate(tried)}
-    chosen |= {"random": {"scale": 0.3}, "pixels": {}, "no free half": chosen["rhythm"]}
-    assert all(trial == {"arm": trial["arm"], "seed": trial["seed"], **chosen[trial["arm"]]} for trial in trials)
+    assert len(trials) == 5 * len(ARMS) and set(boltzmann.RULES) == set(ARMS) - {"pixels", "random"}
+    for trial in trials:
+        assert trial == {"arm": trial["arm"], "seed": trial["seed"], **CHOSEN[trial["arm"]]}
     assert {(trial["arm"], trial["seed"]) for trial in trials} == {(arm, seed) for arm in ARMS for seed in range(5)}
     assert boltzmann.longer_boltzmann_trials() == [
-        {"arm": arm, "seed": seed, "epochs": 4, **chosen[arm]} for seed in range(3) for arm in ("fast", "fast and slow")
+        {"arm": arm, "seed": seed, "epochs": 4, "learning_rate": 2 * CHOSEN[arm]["learning_rate"]}
+        for seed in range(5)
+        for arm in ("fast", "fast and slow")
     ]
+    assert boltzmann.small_start_trials() == [
+        {"arm": arm, "seed": seed, "start_scale": pytest.approx(0.01), **CHOSEN[arm]}
+        for seed in range(5)
+        for arm in ("cd", "rhythm")
+    ]
+    assert boltzmann.unlabelled_rate() == CHOSEN["rhythm"]["learning_rate"]
+    assert {(t["start"], t["n_labels"], t["seed"], t["learning_rate"]) for t in boltzmann.labels_trials()} == {
+        (start, n, seed, 1.0) for start in boltzmann.STARTS for n in (100, 1000) for seed in range(5)
+    }
+
+
+def test_a_tuning_begins_with_all_variants_and_asks_for_no_more_once_it_can_choose(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each variant's accuracy is made up, with one best value on the grid; the record grows until all are chosen."""
+    best = {arm: grid_value(grid_place(start) + 2) for arm, start in boltzmann.RULES.items()} | {"random": 0.56}
+    rows: list[dict[str, Any]] = []
+    for module in (boltzmann, tuning):
+        monkeypatch.setattr(module, "load_results", lambda name: {"trials": rows})
+    while missing := [t for t in boltzmann.boltzmann_tuning() if t not in [row["settings"] for row in rows]]:
+        for trial in missing:
+            value = trial.get("learning_rate", trial.get("scale"))
+            score = 0.9 - abs(math.log(value / best[trial["arm"]]))
+            rows.append({"settings": trial, "accuracy": score, "both": score})
+        assert len(rows) < 300
+    chosen = {t["arm"]: t.get("learning_rate", t.get("scale")) for t in boltzmann.boltzmann_trials() if len(t) > 2}
+    assert chosen == best
+    assert {row["settings"]["seed"] for row in rows} == {5, 6, 7}, "the comparison itself has the seeds 0 to 4"
+
+
+# --- Rules without a free half --------------------------------------------------------------------
+
+
+def test_covariance_and_oja_are_their_textbook_rules() -> None:
+    """By loops over copies and steps; `on` holds one step more, the one before."""
+    machine = some_machine(3, 2)
+    generator = torch.Generator().manual_seed(20)
+    below, above = (bernoulli(torch.full((2, 4, n), 0.5, dtype=torch.float64), generator) for n in (3, 2))
+    counts = coincidences([below, above])
+    mean_below, mean_above = below[1], above[1]  # the biases' counts are those of the last step here
+    covariance = boltzmann.hebbian(machine, counts, "covariance")
+    oja = boltzmann.hebbian(machine, counts, "Oja")
+    for i in range(2):
+        found = []
+        for j in range(3):
+            pairs = [float(above[1, b, i] * below[0, b, j] + above[0, b, i] * below[1, b, j]) / 2 for b in range(4)]
+            by_chance = float(mean_above[:, i].mean() * mean_below[:, j].mean())
+            found.append(sum(pairs) / 4 - by_chance)
+            assert covariance.weights[0][i, j].item() == pytest.approx(found[j])
+        held = sum(float(machine.weights[0][i, j]) * found[j] for j in range(3))
+        for j in range(3):
+            assert oja.weights[0][i, j].item() == pytest.approx(found[j] - held * float(machine.weights[0][i, j]))
+    assert boltzmann.hebbian(machine, counts, "no free half") is counts
+
+
+def test_oja_holds_weights_at_the_length_one_and_covariance_lets_them_grow() -> None:
+    generator = torch.Generator().manual_seed(21)
+    pixels = (torch.rand(200, 1, generator=generator) > 0.5).float() * torch.tensor([1.0, 1, 1, 0, 0, 0])
+    pixels = (pixels + 0.1 * torch.rand(200, 6, generator=generator)).clamp(0, 1)
+    grown, held = (start_machine((6, 3), pixels, generator, 0.3) for _ in range(2))
+    for number in range(200):
+        grown, held = (
+            train_once(machine, pixels, arm, 0.0, number, 0.5, 5, 0.0, 0, generator)
+            for machine, arm in ((grown, "covariance"), (held, "Oja"))
+        )
+    torch.testing.assert_close(held.weights[0].norm(dim=1), torch.ones(3), atol=0.1, rtol=0)
+    # The first principal component: the three pixels that light up together.
+    axis = torch.tensor([1.0, 1, 1, 0, 0, 0]) / math.sqrt(3)
+    assert (held.weights[0] @ axis).abs().min() > 0.95
+    assert grown.weights[0].norm(dim=1).min() > 5
+
+
+@pytest.mark.parametrize("arm", ["covariance", "Oja"])
+def test_the_mean_image_leaves_a_neuron_in_the_middle(arm: str) -> None:
+    generator = torch.Generator().manual_seed(22)
+    pixels = 0.1 + 0.8 * torch.rand(50, 6, generator=generator)
+    machine = boltzmann.centred(start_machine((6, 4), pixels, generator, 0.5))
+    for _ in range(3):
+        machine = train_once(machine, pixels, arm, 0.0, 0, 0.5, 6, 0.5, 2, generator)
+    middle = hidden_given(machine, pixels.mean(dim=0, keepdim=True))
+    torch.testing.assert_close(middle, torch.full_like(middle, 0.5))
+
+
+# --- The transition -------------------------------------------------------------------------------
+
+
+def test_changes_are_pre_times_change_of_post_of_both_synapses() -> None:
+    generator = torch.Generator().manual_seed(23)
+    below, above = (bernoulli(torch.full((6, 3, n), 0.4, dtype=torch.float64), generator) for n in (4, 2))
+    found = boltzmann.changes([below, above])
+    for i, j in product(range(2), range(4)):
+        total = 0.0
+        for t, b in product(range(5), range(3)):
+            total += float(below[t, b, j] * (above[t + 1, b, i] - above[t, b, i]))  # the synapse upwards
+            total += float(above[t, b, i] * (below[t + 1, b, j] - below[t, b, j]))  # the synapse downwards
+        assert found.weights[0][i, j].item() == pytest.approx(total / 3)
+    torch.testing.assert_close(found.biases[1], (above[-1] - above[0]).mean(dim=0))
+
+
+def test_changes_add_up_to_the_end_less_the_start_less_what_changes_together() -> None:
+    """The law that the chapter states, for three layers."""
+    generator = torch.Generator().manual_seed(24)
+    on = [bernoulli(torch.full((9, 5, n), 0.4, dtype=torch.float64), generator) for n in (4, 3, 2)]
+    for level, found in enumerate(boltzmann.changes(on).weights):
+        below, above = on[level], on[level + 1]
+        ends = torch.einsum("bi,bj->ij", above[-1], below[-1]) - torch.einsum("bi,bj->ij", above[0], below[0])
+        both = torch.einsum("tbi,tbj->ij", above.diff(dim=0), below.diff(dim=0))
+        torch.testing.assert_close(found, (ends - both) / 5)
+
+
+def test_slow_neurons_learn_from_the_transition_and_would_unlearn_on_the_way_back() -> None:
+    machine, data = some_machine(4, 3, seed=3), all_states(4)[[0, 3, 12, 15]].repeat(500, 1)
+    exact = exact_gradient(machine, data).weights[0].flatten()
+    generator = torch.Generator().manual_seed(25)
+    there = boltzmann.transition_cycle(machine, data, 60, 0.9, 10, generator)
+    shown = half_cycle(machine, at_rest(machine, len(data)), 60, data, 0.9, 10, generator)
+    back = boltzmann.changes(half_cycle(machine, shown.activity, 60, None, 0.9, 10, generator).on)
+    assert torch.cosine_similarity(there.weights[0].flatten(), exact, dim=0) > 0.9
+    assert torch.cosine_similarity(back.weights[0].flatten(), exact, dim=0) < -0.9
+
+
+def test_a_transition_is_three_halves_of_which_the_last_one_learns(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine, data = some_machine(4, 3), all_states(4)[[3, 12]]
+    found = boltzmann.transition_cycle(machine, data, 7, 0.5, 1, torch.Generator().manual_seed(26))
+    again, activity = torch.Generator().manual_seed(26), at_rest(machine, 2)
+    for pixels in (data, None, data):
+        half = half_cycle(machine, activity, 7, pixels, 0.5, 1, again)
+        activity = half.activity
+    assert torch.equal(flat(found), flat(boltzmann.changes(half.on)))
+
+
+# --- The small machine ----------------------------------------------------------------------------
+
+
+def test_the_divergence_is_that_of_a_sum_over_all_states() -> None:
+    machine, data = some_machine(6, 4), boltzmann.five_pictures()
+    assert data.tolist() == [
+        [1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 1, 0], [0, 0, 1, 0, 0, 1]
+    ]  # fmt: skip
+    table = torch.tensor(probabilities_by_loops(machine), dtype=torch.float64).view(16, 64).sum(dim=0)
+    wanted = sum(0.2 * math.log(0.2 / table[number].item()) for number in number_of(data).tolist())
+    assert boltzmann.divergence(machine, data) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("learner", boltzmann.LEARNERS)
+def test_each_learner_comes_nearer_to_the_pictures(learner: str) -> None:
+    row = boltzmann.small_trial(learner, 0, n_updates=80)
+    assert len(row["divergence"]) == 9 and row["divergence"][-1] < row["divergence"][0] - 0.5
+    assert ("moments" in row) == (learner == "exact gradient")
+    first = boltzmann.small_trial("CD-1", 0, n_updates=0)["divergence"]
+    assert first[0] == row["divergence"][0], "all learners of a seed begin alike"
+
+
+def test_the_exact_gradient_lowers_the_divergence_as_its_length_says() -> None:
+    """By a first-order law: a small step along the gradient lowers it by the step times the squared length."""
+    machine, data = some_machine(6, 4), boltzmann.five_pictures()
+    gradient, step = exact_gradient(machine, data), 1e-5
+    fall = boltzmann.divergence(machine, data) - boltzmann.divergence(step_along(machine, gradient, step), data)
+    assert fall / step == pytest.approx(flat(gradient).square().sum().item(), rel=1e-3)
+
+
+def test_near_the_goal_the_walk_forgets_slowly_and_chance_alone_turns_the_gradient() -> None:
+    """Independent draws from the machine's own distribution, without any neuron, as the free half."""
+    generator, data = torch.Generator().manual_seed(22), boltzmann.five_pictures()
+    machine = draw_machine((6, 4), 0.1, generator, torch.float64)
+    lengths, seconds = [], []
+    for number in range(301):
+        gradient = exact_gradient(machine, data)
+        lengths.append(flat(gradient).norm().item())
+        if number in (0, 300):
+            seconds.append(torch.linalg.eigvals(transition_by_loops(machine)).abs().sort().values[-2].item())
+        machine = step_along(machine, gradient, 1.0)
+    assert lengths[-1] < max(lengths) / 5 and seconds[0] < 0.1 and seconds[1] > 0.95
+    layers, chances = distribution(machine)
+    target, cosines = exact_gradient(machine, data).weights[0], []
+    for n in (1500, 45_000):
+        for _ in range(10):
+            drawn = torch.multinomial(chances, n, replacement=True, generator=generator)
+            missed = chances - torch.bincount(drawn, minlength=len(chances)) / n
+            asked = target + (layers[1] * missed[:, None]).T @ layers[0]
+            cosines.append(torch.cosine_similarity(asked.flatten(), target.flatten(), dim=0).item())
+    assert sum(cosines[:10]) / 10 < 0.8 and sum(cosines[10:]) / 10 > 0.9
+
+
+def test_without_leak_the_free_half_has_the_true_correlations() -> None:
+    machine, data = some_machine(6, 4), boltzmann.five_pictures()
+    share, turned = boltzmann.free_half_of(machine, data, 0.0, 0, torch.Generator().manual_seed(27))
+    assert share == pytest.approx(1, abs=0.1) and turned > 0.97
+
+
+def test_a_learner_that_is_none_is_refused() -> None:
+    with pytest.raises(ValueError, match="CD-1"):
+        boltzmann.small_trial("CD", 0)
+    with pytest.raises(ValueError, match="pretrained"):
+        boltzmann.labels_trial("taught", 10, 0, several(20), several(20), learning_rate=1.0, unlabelled_rate=0.1)
+
+
+# --- With labels, afterwards ----------------------------------------------------------------------
+
+
+def labelled(start: str, n_labels: int = 30, **settings: Any) -> dict[str, Any]:
+    train, test = several(60, classes=2), several(200, classes=2, seed=1)
+    settings = {
+        "learning_rate": 1.0,
+        "unlabelled_rate": 0.2,
+        "n_train": 60,
+        "n_hidden": 20,
+        "batch_size": 10,
+    } | settings
+    return boltzmann.labels_trial(start, n_labels, 3, train, test, **settings)
+
+
+@pytest.mark.parametrize("start", boltzmann.STARTS)
+def test_labels_teach_from_each_start_and_shuffled_ones_do_not(start: str) -> None:
+    row = labelled(start)
+    assert row == labelled(start) and row["accuracy"] > 0.9
+    train, test = several(60, classes=2), several(200, classes=2, seed=1)
+    settings: dict[str, Any] = {"learning_rate": 1.0, "unlabelled_rate": 0.2, "n_train": 60, "batch_size": 10}
+    chance = boltzmann.labels_trial(start, 30, 3, train, shuffled(test), **settings)
+    assert abs(chance["accuracy"] - 0.5) < 0.18
+
+
+def test_only_what_is_pretrained_is_shown_digits_without_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = spy(monkeypatch, boltzmann, "train_once", lambda given: given["machine"])
+    labelled("as drawn", n_updates=1)
+    assert not calls
+    labelled("pretrained", n_updates=1)
+    assert len(calls) == 2 * 6 and {call["arm"] for call in calls} == {"rhythm"}
+    assert {call["learning_rate"] for call in calls} == {0.2}
+
+
+def test_only_the_first_labels_are_used() -> None:
+    """With the labels of the others changed, nothing changes; with one of the first changed, it does."""
+    train, test = several(60, classes=2), several(50, classes=2, seed=1)
+    drawn = draw_subset(train, 60, 3)
+    found = []
+    for changed_from in (30, 0, 60):
+        labels = drawn.tensors[1].clone()
+        labels[changed_from:] = 1 - labels[changed_from:]
+        given = TensorDataset(drawn.tensors[0], labels)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(boltzmann, "draw_subset", lambda dataset, n, seed: dataset)
+            found.append(
+                boltzmann.labels_trial(
+                    "as drawn", 30, 3, given, test, learning_rate=1.0, unlabelled_rate=0.2, n_train=60, batch_size=10
+                )["accuracy"]
+            )
+    assert found[0] == found[2] != found[1]
+
+
+def test_dealing_out_keeps_each_neurons_weights_and_its_drive_by_the_mean_image() -> None:
+    machine = some_machine(6, 4)
+    dealt = boltzmann.dealt_out(machine, torch.Generator().manual_seed(28))
+    assert torch.equal(dealt.weights[0].sort(dim=1).values, machine.weights[0].sort(dim=1).values)
+    assert not torch.equal(dealt.weights[0], machine.weights[0])
+    mean = torch.sigmoid(machine.biases[0])
+    torch.testing.assert_close(*(each.weights[0] @ mean + each.biases[1] for each in (dealt, machine)))
+
+
+def test_shrunk_images_have_the_means_of_what_they_replace() -> None:
+    images = several(3).tensors[0]
+    pixels, _ = boltzmann._bright(several(3), torch.device("cpu"), 14)
+    for number, (row, column) in product(range(3), ((0, 0), (5, 7), (13, 13))):
+        block = images[number].view(28, 28)[2 * row : 2 * row + 2, 2 * column : 2 * column + 2]
+        assert pixels[number, 14 * row + column].item() == pytest.approx(
+            (block + 0.5).clamp(0, 1).mean().item(), abs=1e-6
+        )
 
 
 def test_machines_and_states_of_other_sizes_are_refused() -> None:

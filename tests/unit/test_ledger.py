@@ -14,6 +14,7 @@ from snn_helpers.statistics import decide, decide_alike
 
 HIGH, LOW, ZERO = [0.9, 1.0, 1.1, 1.0, 0.95], [-1.0, -1.1, -0.9, -1.0, -1.05], [0.01, -0.01, 0.02, -0.02, 0.0]
 WIDE = [-9.0, 9.0, -8.0, 8.0, 1.0]
+ALIKE = [0.95, 0.95, 0.94, 0.96, 0.95]  # cosines
 
 
 def times(factor: float, values: list[float]) -> list[float]:
@@ -173,10 +174,19 @@ TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"without_loop": NONE[:4], "drawn": NONE[:4], "trained": NONE[:4]}, "open"),
     ],
     "cycles teach": [
-        ({"alike_to_exact": times(0.95, [1, 1, 0.99]), "over_pixels": HIGH, "over_random": HIGH}, "holds"),
-        ({"alike_to_exact": times(0.2, [1, 1, 0.99]), "over_pixels": HIGH, "over_random": HIGH}, "fails"),
-        ({"alike_to_exact": times(0.95, [1, 1, 0.99]), "over_pixels": LOW, "over_random": HIGH}, "fails"),
-        ({"alike_to_exact": times(0.95, [1, 1, 0.99]), "over_pixels": HIGH, "over_random": LOW}, "fails"),
+        ({"alike_to_exact": ALIKE, "alike_if_short": ALIKE, "ahead": {"pixels": HIGH, "random": HIGH}}, "holds"),
+        ({"alike_to_exact": ALIKE, "alike_if_short": LOW, "ahead": {"pixels": HIGH, "random": HIGH}}, "holds if"),
+        ({"alike_to_exact": LOW, "alike_if_short": LOW, "ahead": {"pixels": HIGH, "random": HIGH}}, "fails"),
+        ({"alike_to_exact": ALIKE, "alike_if_short": LOW, "ahead": {"pixels": LOW, "random": HIGH}}, "fails"),
+        ({"alike_to_exact": ALIKE, "alike_if_short": LOW, "ahead": {"pixels": HIGH, "random": LOW}}, "fails"),
+        ({"alike_to_exact": ALIKE, "alike_if_short": LOW, "ahead": {"pixels": HIGH, "Oja": WIDE}}, "open"),
+    ],
+    "before a goal": [
+        ({"over_random": {100: HIGH, 1000: HIGH}, "over_shuffled": {100: HIGH, 1000: HIGH}}, "holds"),
+        ({"over_random": {100: HIGH, 1000: LOW}, "over_shuffled": {100: HIGH, 1000: HIGH}}, "holds if"),
+        ({"over_random": {100: HIGH, 1000: HIGH}, "over_shuffled": {100: HIGH, 1000: LOW}}, "holds if"),
+        ({"over_random": {100: LOW, 1000: LOW}, "over_shuffled": {100: HIGH, 1000: HIGH}}, "fails"),
+        ({"over_random": {100: WIDE}, "over_shuffled": {100: HIGH}}, "open"),
     ],
     "slow cycles": [
         ({"gain": HIGH, "gain_with_more_time": HIGH}, "holds"),
