@@ -226,7 +226,7 @@ def section_minutes(notebook: Any) -> dict[str, int]:
 def _minutes_of(cell: Any) -> float:
     if any(has_tag(cell, part) for part in PARTS) or HEADING.search(cell.source):
         return 0.0  # counted by its level
-    text = re.sub(r"<details>[\s\S]*?</details>", "", cell.source)
+    text = re.sub(r"<details[^>]*>[\s\S]*?</details>", "", cell.source)
     text, formulas = re.subn(r"\$\$[\s\S]*?\$\$", "", text) if cell.cell_type == "markdown" else (text, 0)
     predicted = "**Predict, then look.**" in text
     return len(re.findall(r"\w+", text)) / PACE + FORMULA * formulas + predicted

@@ -215,7 +215,7 @@ def _on(u: float, rest: int) -> float:
     target = torch.zeros(n + 1, 1, dtype=torch.float64)
     target[-1] = 1
     settled = torch.linalg.lstsq(system, target).solution
-    return 1 - settled[0].item()
+    return 1 - float(settled[0])
 
 
 def _slips(u: float, rest: int) -> dict[float, str]:
