@@ -39,6 +39,7 @@ from snn_chapters.boltzmann import (
     step_along,
     train_once,
 )
+from snn_chapters.exercises import contrastive_divergence as exercises
 from spies import (
     N_TRAIN,
     TEST_NUMBERS,
@@ -1046,3 +1047,43 @@ def test_states_as_whole_numbers_or_in_double_teach_the_same() -> None:
     for given in (data.long(), data.double(), data.bool()):
         found, _ = cd_gradient(machine, given, 2, torch.Generator().manual_seed(1))
         assert torch.equal(flat(found), flat(wanted))
+
+
+# --- The exercises --------------------------------------------------------------------------------
+
+
+def test_what_the_exercises_say_is_so() -> None:
+    # The smallest machine: both on in more than a half.
+    e = math.exp(2)
+    assert 0.5 < e / (3 + e) < 1
+    # Without the correction a neuron that rests for 9 steps is on for more than 0.9 of the time, at 0; by running it.
+    generator = torch.Generator().manual_seed(14)
+    left, on = torch.zeros(4000), 0.0
+    for step in range(400):
+        fires = (torch.rand(4000, generator=generator) < 0.5) & (left <= 1)
+        left = torch.where(fires, torch.tensor(10.0), (left - 1).clamp(min=0))
+        on += (left > 0).double().mean().item() * (step >= 100) / 300
+    assert on > 0.9
+    assert abs(on - exercises._on(0.0, 9)) < 0.005
+    # Spikes 0 and 3 steps apart, with a rest of 6: steps in which one is on while the other was, a step before.
+    for delay, wanted in ((0, 6), (-3, 4)):
+        pre, post = set(range(20, 27)), set(range(20 + delay, 27 + delay))
+        heard = (len({t + 1 for t in pre} & post) + len({t + 1 for t in post} & pre)) / 2
+        assert heard == wanted
+    # The error of the second exercise is above 1 % after 7 steps, and not after 8.
+    assert 0.3 * 0.6**6 > 0.01 >= 0.3 * 0.6**7
+
+
+def test_the_visible_chain_runs_alike_backwards_and_the_joint_one_as_if_v_were_drawn_first() -> None:
+    generator = torch.Generator().manual_seed(15)
+    weight, a, b = (torch.randn(*shape, generator=generator).double() for shape in ((2, 3), (3,), (2,)))
+    states = [(h, v) for h in product((0.0, 1.0), repeat=2) for v in product((0.0, 1.0), repeat=3)]
+    h, v = (torch.tensor([state[part] for state in states]).double() for part in (0, 1))
+    p = torch.softmax(((h @ weight) * v).sum(dim=1) + v @ a + h @ b, dim=0).view(4, 8)
+    up, down = (p / p.sum(dim=0)).T, p / p.sum(dim=1, keepdim=True)  # [8, 4] and [4, 8]
+    flow = p.sum(dim=0)[:, None] * (up @ down)
+    torch.testing.assert_close(flow, flow.T)
+    joint = torch.einsum("hv,vk,kw->hvkw", p, up, down).reshape(32, 32)
+    assert (joint - joint.T).abs().max() > 1e-4
+    turned = torch.einsum("hv,hw,wk->hvkw", p, down, up).reshape(32, 32)
+    torch.testing.assert_close(joint.T, turned)
