@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -26,7 +27,8 @@ def slope_and_error(answer: Any) -> str:
         noise, effect = torch.randn(2, n, generator=generator, dtype=torch.float64)
         up, down = 2 * noise, 2 * noise - 2 * size * sign * (1.5 + 2 * effect)
         given = ask("slope_and_error", answer, up, down, size)
-        if not isinstance(given, (tuple, list, Tensor)) or len(given) != 2:
+        alone = isinstance(given, (Tensor, np.ndarray)) and given.ndim == 0
+        if alone or not isinstance(given, (tuple, list, Tensor, np.ndarray)) or len(given) != 2:
             raise NotYet("slope_and_error should return two numbers, the slope and its error: return slope, error")
         slope = number("the slope", given[0])
         _of_slope(slope, up, down, size)
@@ -190,7 +192,10 @@ def gain(answer: Any) -> str:
         if abs(yours - right) < 0.03:
             continue
         if abs(yours - held) < 0.06:
-            raise NotYet("that is what autograd says, with the spikes held in place; no derivative is to be taken here")
+            raise NotYet(
+                "that is about what autograd says, with the spikes held in place. No derivative is to be taken here, and an"
+                " output is the size of a spike, not their number"
+            )
         if len(found) > 1 and abs(yours - found["scale"]) < 1e-6:
             raise NotYet(f'the reset "{reset}" gets the same answer as "scale": hand `reset` on to the neuron')
         mistakes = {
@@ -206,7 +211,7 @@ def gain(answer: Any) -> str:
             f'with the reset "{reset}" this is not by how much the mean output rises: is the noise the same in both'
             " runs, are the first 50 steps left out, and is the difference divided by that of the two means?"
         )
-    return "No derivative was taken, and the noise dropped out: both runs had the same."
+    return "No derivative was taken: two runs and a difference, and the spikes were free to move."
 
 
 @check.exercise(7)
@@ -239,6 +244,12 @@ def score_slope(answer: Any) -> str:
                 -rewards * surprise / temperature
             ),
             "a spike that was sure to come is no surprise: take off how likely it was": (rewards * fired / temperature),
+            "how likely a spike was differs from trial to trial: the charge of each trial says it": (
+                rewards * (fired - fired.mean()) / temperature
+            ),
+            "that is the probability of no spike: with more charge a spike is more likely": (
+                rewards * (fired - (1 - p)) / temperature
+            ),
             "that probability knows no threshold": (
                 rewards * (fired - torch.sigmoid(charges / temperature)) / temperature
             ),

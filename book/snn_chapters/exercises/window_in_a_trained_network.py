@@ -33,7 +33,7 @@ def decision(answer: Any) -> str:
         null = 0.3 * common + 0.2 * torch.randn(5, generator=generator, dtype=torch.float64)
         values = null + 0.5 * level - 0.1 + 0.2 * spread**2 * torch.randn(5, generator=generator, dtype=torch.float64)
         mean, half = mean_and_interval((values - null).tolist())
-        if min(abs(abs(mean - margin) / half - 1), abs(mean - margin) / half) > 0.12:
+        if abs(abs(mean - margin) / half - 1) > 0.03 and abs(mean - margin) / half > 0.12:
             cases.append((values.tolist(), null.tolist(), margin))
     for values_, null_, margin in cases:
         told = ask("decision", answer, values_, null_, margin)
@@ -87,6 +87,9 @@ def _other_decisions(cases: Sequence[tuple[list[float], list[float], float]]) ->
             ),
             "1.96 is for many seeds; five tell less, and Student's factor is larger": by(
                 mean, half * 1.96 / 2.776, margin
+            ),
+            "the spread of so few seeds is divided by one less than their number; yours comes out too small": by(
+                mean, half * math.sqrt(4 / 5), margin
             ),
             "that is one standard error; the interval is wider": by(mean, half / 2.776, margin),
             "it asks each single seed; the interval of the mean decides": (
@@ -238,6 +241,14 @@ def by_chance_alone(answer: Any) -> str:
             "both sides are flat; the inputs are to stay where they are": rule_steps(flat, flat_pre, decay)[
                 "pre first"
             ],
+            "each neuron fires as it fires: take the mean over time, not over the neurons": (
+                rule_steps(post.mean(dim=2, keepdim=True).expand_as(post), pre, decay)["pre first"]
+            ),
+            "the spikes are still in their steps: take the mean over time, not over the examples": (
+                rule_steps(post.mean(dim=1, keepdim=True).expand_as(post), pre, decay)["pre first"]
+            ),
+            "the size is right, the sign is turned": -right,
+            "the rule's step is a sum over the examples, not their mean": right / post.shape[1],
             "a neuron keeps its number of spikes: yours fires as often in every step as in all together": n_steps
             * right,
             "what times add is the other part: here what chance alone makes of it is wanted": (
@@ -248,8 +259,10 @@ def by_chance_alone(answer: Any) -> str:
         for words, value in mistakes.items():
             if _near(yours, value, 1e-4):
                 raise NotYet(words)
-        if _near(yours, right, 0.15):
-            raise NotYet("near, but drawn: the mean over all orders can be had without a random number")
+        torch.manual_seed(86)
+        again = tensor("by_chance_alone(...)", ask("by_chance_alone", answer, post, pre, decay), [3, 6])
+        if not _near(yours, again, 1e-9):
+            raise NotYet("that is drawn: the mean over all orders can be had without a random number")
         raise NotYet(
             "the mean over all orders is another step: the rule is a sum over spikes, so what is the mean train?"
         )
@@ -272,6 +285,8 @@ def best_r(answer: Any, *, up: Tensor, down: Tensor, goal: Tensor) -> str:
     left = goal - up
     if abs(found + right) < 5e-3:
         raise NotYet("mind the sign: STDP *subtracts* r times the step with post first")
+    if abs(abs(found) - abs(right * _of_up(up, down, goal))) < 1e-3:
+        raise NotYet("that is the amount of `down` for all of `goal`; how much is it for one part of `up`?")
     alone = (product / squares, -product / squares, (left * down).sum().item() / squares)
     if any(abs(abs(found) - abs(value)) < 1e-3 for value in alone):
         raise NotYet("the two steps overlap: fit both amounts at once")
@@ -281,6 +296,12 @@ def best_r(answer: Any, *, up: Tensor, down: Tensor, goal: Tensor) -> str:
         f"{found:.4g} reaches a cosine of {reached(found):.4f}, and a {'larger' if right > found else 'smaller'} number"
         " more. The two steps overlap, so fit both at once"
     )
+
+
+def _of_up(up: Tensor, down: Tensor, goal: Tensor) -> float:
+    """The amount of `up` in the nearest sum of both."""
+    sides = torch.stack([up.flatten(), down.flatten()], dim=1)
+    return torch.linalg.lstsq(sides, goal.flatten()[:, None]).solution[0].item()
 
 
 @check.exercise(7)
