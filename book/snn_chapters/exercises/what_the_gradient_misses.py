@@ -193,8 +193,8 @@ def gain(answer: Any) -> str:
             continue
         if abs(yours - held) < 0.06:
             raise NotYet(
-                "that is about what autograd says, with the spikes held in place. No derivative is to be taken here, and an"
-                " output is the size of a spike, not their number"
+                "that is about what autograd says, with the spikes held in place. No derivative is to be taken here,"
+                " and an output is the size of a spike, not their number"
             )
         if len(found) > 1 and abs(yours - found["scale"]) < 1e-6:
             raise NotYet(f'the reset "{reset}" gets the same answer as "scale": hand `reset` on to the neuron')

@@ -301,7 +301,7 @@ def best_r(answer: Any, *, up: Tensor, down: Tensor, goal: Tensor) -> str:
 def _of_up(up: Tensor, down: Tensor, goal: Tensor) -> float:
     """The amount of `up` in the nearest sum of both."""
     sides = torch.stack([up.flatten(), down.flatten()], dim=1)
-    return torch.linalg.lstsq(sides, goal.flatten()[:, None]).solution[0].item()
+    return float(torch.linalg.lstsq(sides, goal.flatten()[:, None]).solution[0].item())
 
 
 @check.exercise(7)
