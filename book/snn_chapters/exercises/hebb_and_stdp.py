@@ -74,6 +74,12 @@ def four_pairs(answer: Any, a_plus: float, a_minus: float, tau_plus: float, tau_
             "each side has its own time constant": a_plus * up
             - a_minus * sum(math.exp(d / tau_plus) for d in delays if d < 0),
             "every pair counts here, not only each spike with its nearest": nearest,
+            "add the four up; yours is their mean": (a_plus * up - a_minus * down) / 4,
+            "both sides fade with the size of the delay: look at the sign in the exponent": a_plus * up
+            - a_minus * sum(math.exp(-d / tau_minus) for d in delays if d < 0),
+            "the two time constants are in each other's place": a_plus
+            * sum(math.exp(-d / tau_minus) for d in delays if d > 0)
+            - a_minus * sum(math.exp(d / tau_plus) for d in delays if d < 0),
         },
         "write down the four delays with their signs, and then one term for each",
     )
@@ -124,12 +130,28 @@ def _of_potentiation(
         "does it take the notebook's a_plus and tau_plus instead of those it is given?": _by_pairs(
             pre, post, *of_notebook
         ),
+        "is the notebook's tau_plus, or a number, in place of the tau_plus that it is given?": _by_pairs(
+            pre, post, size, of_notebook[1]
+        ),
+        "a_plus counts once for a pair, and yours twice": _by_pairs(pre, post, size**2, tau),
+        "add the changes up; yours is their mean over the steps": _by_pairs(pre, post, size, tau) / len(pre),
+        "post reads the trace and leaves it as it is; yours begins anew": _cleared(pre, post, size, tau),
+        "only in a step in which post fires does the weight change": _by_pairs(pre, torch.ones_like(post), size, tau),
         "only the last step's change is left: add the changes up": _by_pairs(pre, post * 0 + _last(post), size, tau),
     }
     for words, mistake in mistakes.items():
         if abs(found - mistake) <= 1e-6 * abs(mistake) + 1e-12:
             return words
     return "it differs from the sum over all pairs with pre first. What does the trace hold when post fires?"
+
+
+def _cleared(pre: Tensor, post: Tensor, size: float, tau: float) -> float:
+    left = total = 0.0
+    for arrived, fired in zip(pre.tolist(), post.tolist()):
+        left *= math.exp(-1 / tau)
+        total += size * fired * left
+        left = 0.0 if fired else left + arrived
+    return total
 
 
 def _last(train: Tensor) -> Tensor:
@@ -152,7 +174,7 @@ def next_pairing(answer: Any) -> str:
     }
     if found != -10:
         raise NotYet(messages.get(round(found), "draw the two pairings on a line of time: when do they fire?"))
-    return "So each post spike is in two pairs, one on each side of the window, and the wider side collects more."
+    return "So each post spike is in pairs on both sides of the window. With all pairs, the wider side collects more."
 
 
 @check.exercise(5)
@@ -197,22 +219,26 @@ def other_half(rule: Any, ahead: Any, **given: Any) -> str:
             raise NotYet(_of_rule(found, weights, seen, given["a_minus"]))
     generator, compete = given["generator"], given["compete"]
     kept = generator.get_state()
-    last = {}
-    for name, settings in (("right", {"reset": "subtract"}), ("rests", {})):
-        weights = compete({"other half": rule}, given["lead"], **settings)[-1, 0]
-        last[name] = weights[:, :20].mean(dim=1) - weights[:, 20:].mean(dim=1)
-    generator.set_state(kept)
-    right = last["right"]
+
+    def in_competition(**settings: str) -> Tensor:
+        weights: Tensor = compete({"other half": rule}, given["lead"], **settings)[-1, 0]
+        generator.set_state(kept)
+        return weights[:, :20].mean(dim=1) - weights[:, 20:].mean(dim=1)
+
+    right = in_competition(reset="subtract")
     if isinstance(ahead, Tensor) and ahead.dim() > 1 and ahead.numel() == len(right):
         ahead = ahead.flatten()
     told = tensor("ahead", ahead, [len(right)])
-    for words, mistake in {
-        "ahead is that of the followers: leaders less followers, please": -right,
-        "that is the neuron that rests; run the other one": last["rests"],
-    }.items():
-        if not torch.allclose(right, mistake, atol=2e-3) and torch.allclose(told, mistake, atol=2e-3):
-            raise NotYet(words)
-    if not torch.allclose(told, right, atol=2e-3):
+    if not torch.allclose(told, right, atol=6e-3):
+        mistakes: dict[str, Callable[[], Tensor]] = {
+            "ahead is that of the followers: leaders less followers, please": lambda: -right,
+            "ahead is a difference of sums; the means are asked for": lambda: 20 * right,
+            "ahead is a hundred times as large: weights are no percentages": lambda: 100 * right,
+            "that is the neuron that rests; run the other one": in_competition,
+        }
+        for words, mistake in mistakes.items():
+            if torch.allclose(told, mistake(), atol=6e-3):
+                raise NotYet(words)
         raise NotYet("ahead comes out otherwise here: is it from the last weights of your rule, at `lead`?")
     mean, half = mean_and_interval(told)
     if mean - half > 0.02:
@@ -238,6 +264,12 @@ def _of_rule(found: Tensor, weights: Tensor, seen: dict[str, Tensor], a_minus: f
         "the amplitude a_minus is missing": lambda: _held(weights - step),
         "the learning rate of 0.002 is missing": lambda: _held(weights - a_minus * seen["post_first"]),
         "hold the sum of the new weights, not that of the old ones": lambda: _held(weights) - a_minus * step,
+        "each set of trains has its own sum to hold: along which dimension do you add?": lambda: (
+            4 * (weights - a_minus * step) / (weights - a_minus * step).sum()
+        ),
+        "the half with pre first is still there; keep depression alone": lambda: _held(
+            weights + 0.002 * seen["pre_first"] - a_minus * step
+        ),
         "it returns the change; a rule returns the new weights": lambda: -a_minus * step,
     }
     for words, mistake in mistakes.items():
