@@ -19,6 +19,8 @@ check = Check()
 @check.exercise(1)
 def woken_share(answer: Any) -> str:
     """The share of silent labels that training wakes, less what wakes without it."""
+    if number("woken_share", answer) in (6, 14, 20, 26, 32, 34):
+        raise NotYet("woken_share should be a share, and this looks like a number of labels: of how many is it?")
     found = number("woken_share", answer, 0, share=True)
     mistakes = {
         26
@@ -102,6 +104,8 @@ def one_answer_of_two(product: Any, mixture: Any) -> str:
         raise NotYet("product_says: the products of both labels do not add up to 1 yet; a probability must")
     if abs(found[0] - math.sqrt(0.08)) < 1e-3:
         raise NotYet("product_says: that is the geometric mean; no root is taken, and the labels must add up to 1")
+    if abs(found[0] - 0.4) < 1e-3:
+        raise NotYet("product_says: that is the geometric mean, made to add up to 1; in a product no root is taken")
     if abs(found[1] - 0.9) < 1e-3:
         raise NotYet("mixture_says: that is the sum of both members; a mixture is their average")
     for name, value, wanted in zip(names, found, right):
@@ -109,7 +113,9 @@ def one_answer_of_two(product: Any, mixture: Any) -> str:
             raise NotYet(f"{name}: that is what they say to label b")
         if abs(value - wanted) >= 6e-3:
             what = (
-                "must both like the label, and do a and b add up to 1" if name == names[0] else "does each count alike"
+                "multiply what both members give to each label; do a and b add up to 1 then"
+                if name == names[0]
+                else "does each count alike"
             )
             raise NotYet(f"{name}: {value:g} is not it, to two digits: {what}?")
     return "In a product one member can forbid a label. In a mixture the label keeps what the others give it."
@@ -122,6 +128,8 @@ def half_widths(answer: Any) -> str:
     if not isinstance(answer, (tuple, list)) and not hasattr(answer, "shape"):
         raise NotYet(f"half_widths should be two numbers, as in (1.0, 2.0), and is {kind(answer)}")
     if len(answer) == 2 and all(isinstance(part, (tuple, list)) and len(part) == 2 for part in answer):
+        if all(abs(part[0] - sum(values) / 5) > 6e-3 for part in answer):
+            raise NotYet("if these are the ends of the intervals: half of the way between them is asked for")
         raise NotYet("mean_and_interval gives the mean and the half-width; the half-width alone is asked for")
     alone, of_five = tensor("half_widths", answer, [2]).tolist()
     mean, right = mean_and_interval(values)
@@ -170,13 +178,19 @@ def enough(answer: Any) -> str:
         raise NotYet(f"too few: with {found:.0f} all ten are heard with a probability of only {heard(found):.1%}")
     if heard(found - 1) >= 0.99:
         raise NotYet("too many: with one neuron fewer it would do as well, and the least is asked for")
-    return "The chapter's ten neurons a label are fewer than that, and its labels are seldom dead: there q is lower."
+    return f"With the chapter's ten neurons a label, and this q, all ten labels are heard with {heard(10):.0%}."
 
 
 @check.exercise(6)
 def bias_that_wakes(answer: Any, layer: Any, noise: Tensor) -> str:
     """A bias at which the sleeping neuron fires in 5 to 15 % of the steps."""
     bias = number("bias", answer)
+    n_inputs, own = layer.linear.in_features, layer.linear.weight.detach().abs().max()
+    if own > math.sqrt(6 / (n_inputs + 1)) + 1e-6 or (layer.threshold, layer.penalty) != (1.0, 1.5):
+        raise NotYet(
+            "the layer is not as it was drawn: set its bias, and nothing else. Run the exercise's cell again, for a new"
+            " `sleeper`"
+        )
     with torch.no_grad():
         layer.linear.bias.fill_(bias)
         rate = (layer(noise)[1] > 0).double().mean().item()
@@ -198,6 +212,7 @@ def shared(answer: Any) -> str:
     drawn = [2 * torch.rand(n, generator=generator, dtype=torch.float64) - 0.2 for n in (3, 4, 6)]
     for charges in (torch.tensor([1.5, 0.5, 0.2]), torch.tensor([0.5, 0.9, -0.3]), torch.tensor([2.0, -1.0, 1.1])):
         _compare(asked, charges)
+    _compare(asked, torch.tensor([-0.4, 0.0, -1.2]))
     for charges in drawn:
         charges[0] = 1.4
         _compare(asked, charges)
@@ -212,12 +227,14 @@ def _compare(asked: Any, charges: Tensor) -> None:
         raise NotYet(f"shared should return one number, the sum of the outputs, and returns {kind(value)}")
     if abs(value.item() - outputs.sum().item()) > 1e-5:
         raise NotYet(f"for the charges {told} the value should be the sum of the outputs, and is {value.item():.3g}")
+    if slope is None and not outputs.any():
+        slope = torch.zeros_like(charges)  # a constant has the slopes that are wanted where none fires
     if slope is None:
         raise NotYet("the result does not depend on the charges any more: was too much detached?")
     if not slope.isfinite().all():
         raise NotYet(f"for the charges {told}, where none fires, a slope is no number: is something divided by 0?")
     fires = (charges > 1).to(charges)
-    ratio = outputs.sum() / charges.relu().sum()
+    ratio = outputs.sum() / charges.relu().sum().clamp(min=1e-12)
     right = ratio.expand(len(charges))
     if torch.allclose(slope, right, atol=1e-5):
         return
@@ -227,6 +244,8 @@ def _compare(asked: Any, charges: Tensor) -> None:
         "this is `silent_only`, where those that fired keep a slope of 1; here all get the ratio": torch.where(
             fires > 0, 1.0, ratio
         ),
+        "the outputs keep their own slope, and the ratio comes on top": fires + ratio,
+        "the slopes have the wrong sign": -right,
         "charges below 0 take no part in the ratio": (outputs.sum() / charges.sum()).expand(len(charges)),
         "neurons with a charge below 0 get their share as well": ratio * (charges > 0).to(charges),
         "all get the whole gradient: the slope should be the ratio of outputs to charges": torch.ones_like(charges),
@@ -239,7 +258,7 @@ def _compare(asked: Any, charges: Tensor) -> None:
     for words, mistake in mistakes.items():
         if torch.allclose(slope, mistake, atol=1e-5):
             raise NotYet(f"for the charges {told}: {words}" if "this is" not in words else words)
-    found = "[" + ", ".join(f"{value:.3f}" for value in slope.tolist()) + "]"
+    found = "[" + ", ".join(f"{value:.4f}" for value in slope.tolist()) + "]"
     raise NotYet(f"for the charges {told} the value is right and the slopes are not: yours are {found}")
 
 

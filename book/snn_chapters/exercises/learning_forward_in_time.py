@@ -54,10 +54,15 @@ def future(answer: Any) -> str:
             "the slope multiplies the direct part too; that part does not wait for the reset": _summed(
                 slopes * direct, decay * slopes
             ),
+            "this multiplies the direct part by the slope; what do the later steps add to it?": slopes * direct,
             "this is only the next step's part; that step hands on as well, and so on": direct
             + decay * slopes * torch.cat([direct[1:], direct.new_zeros(1)]),
             "this is the direct part alone: what does the charge do to later steps?": direct,
             "the direct part of the step itself is missing": right - direct,
+            "a slope keeps its sign: a reset may turn what is handed on round": _summed(direct, decay * slopes.abs()),
+            "what the steps hand on is to be added": _summed(direct, -decay * slopes),
+            "of a state the share `decay` stays, and 1 - decay is lost": _summed(direct, (1 - decay) * slopes),
+            "the decay is handed over as `decay`: use that one, not the notebook's": _summed(direct, 0.9 * slopes),
         }
         for words, mistake in mistakes.items():
             if _near(found, mistake):
@@ -113,7 +118,7 @@ def _plain(name: Any) -> str:
 @check.exercise(3)
 def hidden_step(answer: Any) -> str:
     """The hidden layer's step by two showings, against autograd's; small networks of both resets."""
-    for seed, reset, rate in ((5, "scale", 0.2), (11, "discharge", 0.03)):
+    for seed, reset, rate in ((5, "scale", 0.15), (11, "discharge", 0.03)):
         generator = torch.Generator().manual_seed(seed)
         net = SpikingNet(9, 0, (12, 8, 4), 0.8, 0.3, 0.5, reset, generator).double()
         images = torch.rand(5, 12, generator=generator, dtype=torch.float64)
@@ -141,6 +146,8 @@ def hidden_step(answer: Any) -> str:
             "the showings flicker differently: their seeds are not the same": -rate
             * _two_showings(net, frames, later, labels),
             "the mean over the batch is taken twice: the error of the first showing has it already": right / 5,
+            "these are the new weights; their change is asked for": right + net.state_dict()["layers.0.linear.weight"],
+            "the rate is handed over as `rate`: use that one, not a number of your own": right * 0.1 / rate,
             "the mean over the batch is undone: the error of the first showing has it, and it should stay": right * 5,
         }
         for words, mistake in mistakes.items():
@@ -205,7 +212,7 @@ def seen_after(answer: Any) -> str:
     for name, found, wanted, start in zip(("single", "double"), both, right, (1e-7, 1e-16)):
         found = number(name, found, 0, whole=found != round(found, 3))
         if found == wanted - 1:
-            raise NotYet(f"{name}: one update earlier it is not above 0.01 yet, and yours is that one")
+            raise NotYet(f"{name}: after {found:.0f} updates the difference is {start * 2**found:.1e}, not above 0.01")
         if abs(found - math.log10(0.01 / start)) < 1.1:
             raise NotYet(
                 f"{name}: those are decimal digits; an update doubles the difference, and does not take it times ten"
@@ -229,11 +236,13 @@ def break_even(answer: Any) -> str:
     found = number("break_even", answer, 0)
     kept, a_step = 785 * 100, 784 + 110
     if abs(found - kept / (784 + 100)) < 0.6 and found == 89:
-        raise NotYet("the last layer's charges are kept as well: 110 a step")
+        raise NotYet(
+            "a step keeps the charges of both layers; in all, there are the hidden layer's eligibilities alone"
+        )
     if found == round(found) and found * a_step < kept:
         raise NotYet(f"after {found:.0f} steps backpropagation keeps still fewer numbers than the forward way")
     if found != round(found):
-        raise NotYet(f"break_even is {found:g}, and steps are whole: which is the first with as many or more?")
+        raise NotYet(f"break_even is {found:.9g}, and steps are whole: which is the first with as many or more?")
     if (found - 1) * a_step >= kept:
         raise NotYet("one step earlier it keeps as many already: look for the smallest")
     return "Compare it with where the curves cross: what each way holds for a moment only is not in this count."
@@ -268,6 +277,13 @@ def at_spikes(answer: Any) -> str:
             "what is lacking fades in every step from one spike to the next: count them again": _by_lacking(
                 whole, fired, slope, decay, lambda gap: gap - 1
             ),
+            "each step fades by the `decay` that is handed over, not by the notebook's": _by_lacking(
+                whole, fired, slope, 0.9, lambda gap: gap
+            ),
+            "the eligibility *lacks* it against the trace: take it away, do not add it": _by_lacking(
+                whole, fired, slope, decay, lambda gap: gap, sign=-1.0
+            ),
+            "what is lacking fades once too often": _by_lacking(whole, fired, slope, decay, lambda gap: gap + 1),
             "a spike adds to what is lacking; what was lacking before does not go": _by_lacking(
                 whole, fired, slope, decay, lambda gap: gap, keep=0.0
             ),
@@ -286,16 +302,18 @@ def at_spikes(answer: Any) -> str:
         wrong = int((found - right).abs().gt(1e-5).nonzero()[0])
         raise NotYet(
             f"{told} and the decay {decay:.2f}, the eligibility at spike number {wrong + 1} is off, and those before it"
-            " are right: does what is lacking fade, and does each spike add to it?"
+            " are right: how does what is lacking fade, and how much does each spike add to it?"
         )
     return "So the network touches a synapse only when its neuron fires, and that is seldom."
 
 
 def _of_spikes(given: Any, n: int) -> Tensor:
-    if not isinstance(given, (list, tuple)) and not hasattr(given, "shape"):
+    if not isinstance(given, (list, tuple)) and not len(getattr(given, "shape", ())):
         raise NotYet(f"at_spikes should return a list, one eligibility for each spike, and returns {kind(given)}")
     if len(given) != n:
         raise NotYet(f"there should be one eligibility for each spike, {n} here, and there are {len(given)}")
+    if not all(hasattr(value, "__float__") for value in given):
+        raise NotYet("at_spikes should return numbers, one eligibility for each spike")
     values = [float(value) for value in given]
     if not all(math.isfinite(value) for value in values):
         raise NotYet("it uses the trace at a step without a spike; there the check hands over no number")
@@ -319,12 +337,13 @@ def _by_lacking(
     steps: Callable[[int], int],
     keep: float = 1.0,
     of_trace: bool = False,
+    sign: float = 1.0,
 ) -> Tensor:
     lacks, before, found = 0.0, 0, []
     for step in fired:
         lacks *= decay ** steps(step - before)
         full = trace[step].item()
-        found.append(full - lacks)
+        found.append(full - sign * lacks)
         lacks = keep * lacks + (1 - slope) * (full if of_trace else found[-1])
         before = step
     return torch.tensor(found, dtype=torch.float64)
@@ -353,12 +372,18 @@ def local_step(answer: Any, net: Any, factors: Any, decay: float) -> str:
 
     right = step(after * fires)
     if _along(found, right):
-        return "Nothing of the future is in it, and before training it points nearly the same way as the derivative."
+        whole = -torch.einsum("tbj,tbi->ji", input_credit(exact, slopes, decay), inputs)
+        cosine = F.cosine_similarity(right.flatten(), whole.flatten(), dim=0)
+        return f"Nothing of the future is in it, and its cosine with the derivative's own step is {cosine:.2f} here."
     if _along(found, -right):
-        raise NotYet("the sign is turned round: the step goes against the gradient")
+        raise NotYet("the sign is turned round: as it is, the step goes up the loss; is a minus lacking, or too many?")
     mistakes = {
         "is the error that of the step after the spike? Yours is that of the spike's own step": step(sent * fires),
         "is the error that of the step after the spike? Yours is that of the step before": step(before * fires),
+        "a spike counts by whether it is there, not by its size": step(after * hidden.outputs.detach().cpu().double()),
+        "the errors of the first step come round to the last one: nothing follows the last step": step(
+            torch.cat([sent[1:], sent[:1]]) * fires
+        ),
         "a hidden neuron that has not fired has sent nothing up: it gets no signal there": step(after),
         "the signal knows the future of the last layer: these are the exact learning signals": step(exact),
         "the future is gone, the resets are not: the eligibility should be the plain trace": -torch.einsum(
