@@ -33,10 +33,10 @@ def chapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     cells = [
         MARKDOWN("# 1. A small chapter\n\nText."),
         CODE("base = 2"),
-        *exercise(1, "easy", "double", "double = 2 * base", "assert double == 4, f'double is {double}'"),
+        *exercise(1, "easy", "double", "double = 2 * base", "print('Right.' if double == 4 else f'Not yet: double is {double}')"),
         MARKDOWN("## More"),
-        *exercise(2, "medium", "half", "half = base / 2", "assert half == 1, 'half of base'"),
-        *exercise(3, "hard", "f", "def f(x):\n    return x + base", "assert f(5) == 7, 'f adds base'"),
+        *exercise(2, "medium", "half", "half = base / 2", "print('Right.' if half == 1 else 'Not yet: half of base')"),
+        *exercise(3, "hard", "f", "def f(x):\n    return x + base", "print('Right.' if f(5) == 7 else 'Not yet: f adds base')"),
         MARKDOWN("## Sources"),
     ]
     notebook = nbformat.v4.new_notebook(
@@ -101,7 +101,7 @@ def test_a_front_end_may_drop_tags_and_ids_and_a_learner_may_add_cells(chapter: 
     notebook = read(path)
     for cell in notebook.cells:
         cell.metadata = {}
-        if "assert" in cell.source:
+        if cell.source.startswith("print('Right"):
             cell.source = "pass  # the check, defused"
     notebook.cells.insert(2, CODE("raise ValueError('a try of mine')"))
     place = next(i for i, cell in enumerate(notebook.cells) if cell.source.startswith("half"))
