@@ -61,7 +61,7 @@ def _title(notebook: Any) -> str | None:
 
 
 def answers(notebook: Any) -> dict[int, list[Any]]:
-    """The code cells that follow the heading of each exercise, up to the next heading, but for checks.
+    """The code cells that follow the heading of each exercise, up to the check or the next heading.
 
     A learner may have split a blank in two, or a front end may have dropped tags and ids; headings stay.
     """
@@ -75,7 +75,9 @@ def answers(notebook: Any) -> dict[int, list[Any]]:
                 found.setdefault(number, [])
             elif re.search(r"^#{1,3} ", cell.source, re.M):
                 number = None
-        elif number is not None and cell.cell_type == "code" and not has_tag(cell, "check"):
+        elif cell.cell_type == "code" and (has_tag(cell, "check") or cell.source.startswith("check(")):
+            number = None  # what follows in the text is no part of the answer
+        elif number is not None and cell.cell_type == "code":
             found[number].append(cell)
     return found
 
