@@ -27,16 +27,21 @@ def exercise(number: int, level: str, name: str, solution: str, check: str) -> l
     ]
 
 
+def told(right: str, words: str) -> str:
+    """A check that says what the checks of the chapters say."""
+    return f"print('Right.' if {right} else f'Not yet: {words}')"
+
+
 @pytest.fixture
 def chapter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A book of one small chapter: six points in three exercises."""
     cells = [
         MARKDOWN("# 1. A small chapter\n\nText."),
         CODE("base = 2"),
-        *exercise(1, "easy", "double", "double = 2 * base", "print('Right.' if double == 4 else f'Not yet: double is {double}')"),
+        *exercise(1, "easy", "double", "double = 2 * base", told("double == 4", "double is {double}")),
         MARKDOWN("## More"),
-        *exercise(2, "medium", "half", "half = base / 2", "print('Right.' if half == 1 else 'Not yet: half of base')"),
-        *exercise(3, "hard", "f", "def f(x):\n    return x + base", "print('Right.' if f(5) == 7 else 'Not yet: f adds base')"),
+        *exercise(2, "medium", "half", "half = base / 2", told("half == 1", "half of base")),
+        *exercise(3, "hard", "f", "def f(x):\n    return x + base", told("f(5) == 7", "f adds base")),
         MARKDOWN("## Sources"),
     ]
     notebook = nbformat.v4.new_notebook(
