@@ -34,13 +34,14 @@ def n_needed(answer: Any) -> str:
     if n > 10_000:
         raise NotYet("so many are never needed for a difference of one standard deviation: take fewer")
     if math.ceil((1.96 + 0.8416) ** 2) == n:
-        raise NotYet("that is by the normal curve, which knows s; the seeds have to guess it: take more")
-    if _power(1.0, n, 1) >= 0.8 > _power(1.0, n - 1, 1) and _power(1.0, n) < 0.8:
-        raise NotYet("that is enough for a test on one side only; the book's interval has two: take more")
+        raise NotYet(
+            "that would be enough if s were known, or for a test on one side only; the seeds have to guess s, and the"
+            " book's interval has two sides: take more"
+        )
     if _power(1.0, n) < 0.8:
         raise NotYet(f"{n} seeds find it in {_power(1.0, n):.0%} only: take more")
     if n > 2 and _power(1.0, n - 1) >= 0.8:
-        raise NotYet("one seed fewer would do: take fewer")
+        raise NotYet("fewer seeds would do: take fewer")
     return "About twice as many as this book has; so what is as small as that, the book often misses."
 
 
@@ -72,15 +73,28 @@ def alike_at_5(answer: Any) -> str:
         raise NotYet("it says True where it should say False, and the other way round")
     if len({yours for _, _, yours, _, _ in wrong}) == 1:
         raise NotYet(f"it says {wrong[0][2]} to all of 120 cases")
-    if any(book and not yours for _, _, yours, _, book in wrong):
-        raise NotYet("what the 95 % interval calls alike, tests at 5 % must call alike too; yours refuses some of that")
     mistakes: dict[str, Callable[[list[float], float], Any]] = {
         "it looks at the mean alone: how far can that be trusted?": lambda v, m: abs(np.mean(v)) < m,
+        "it looks at the width of the interval alone: where the interval lies counts too": lambda v, m: (
+            _half(v, 0.90) < m
+        ),
+        "it adds the differences up, and the interval is that of their mean": lambda v, m: (
+            abs(sum(v)) + _half(v, 0.90) < m
+        ),
+        "each difference by itself does not decide; how far can their mean be trusted?": lambda v, m: (
+            max(abs(value) for value in v) < m
+        ),
+        "differences of both signs cancel in a mean; yours takes their sizes first": lambda v, m: (
+            sum(abs(value) for value in v) / len(v) + _half(v, 0.90) < m
+        ),
         "it asks whether 0 is inside the interval; that is *not seen*, and not *alike*": lambda v, m: (
             abs(np.mean(v)) < _half(v, 0.95)
         ),
         "the mean of the differences has a sign: a difference may be too large on either side": lambda v, m: (
             np.mean(v) + _half(v, 0.90) < m
+        ),
+        "the mean of the differences has a sign, and it may be too large on either side": lambda v, m: (
+            np.mean(v) - _half(v, 0.90) > -m
         ),
         "that is the interval of the level 80 %; each of the two tests is at 5 %": lambda v, m: _alike(v, m, 0.80),
         "the spread of the differences is divided by n; a mean's is divided by the root of n": lambda v, m: (
@@ -91,6 +105,15 @@ def alike_at_5(answer: Any) -> str:
         ),
         "with so few seeds the factor is Student's, not the normal curve's": lambda v, m: (
             abs(np.mean(v)) + 1.645 * stdev(v) / math.sqrt(len(v)) < m
+        ),
+        "that is the normal curve's factor, of the 95 % interval: which interval is it, and how few are the seeds?": (
+            lambda v, m: abs(np.mean(v)) + 1.96 * stdev(v) / math.sqrt(len(v)) < m
+        ),
+        "the standard error alone is not the half of an interval: a factor is missing": lambda v, m: (
+            abs(np.mean(v)) + stdev(v) / math.sqrt(len(v)) < m
+        ),
+        "that is the spread of single differences; their mean's is smaller": lambda v, m: (
+            abs(np.mean(v)) + _half(v, 0.90) * math.sqrt(len(v)) < m
         ),
         "Student's t is that of 5 seeds; it should be that of the differences that are given": lambda v, m: (
             abs(np.mean(v)) + float(t.ppf(0.95, 4)) * stdev(v) / math.sqrt(len(v)) < m
@@ -103,6 +126,8 @@ def alike_at_5(answer: Any) -> str:
     for words, mistake in mistakes.items():
         if all(yours == bool(mistake(values, margin)) for values, margin, yours, _, _ in wrong):
             raise NotYet(words)
+    if any(book and not yours for _, _, yours, _, book in wrong):
+        raise NotYet("what the 95 % interval calls alike, tests at 5 % must call alike too; yours refuses some of that")
     values, margin, yours, _, _ = next(row for row in wrong if row[2] != row[3])
     told = ", ".join(f"{value:.2f}" for value in values)
     raise NotYet(f"within ± {margin:.2f}, it says {yours} to the differences {told}, and both tests at 5 % disagree")

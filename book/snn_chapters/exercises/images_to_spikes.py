@@ -18,6 +18,8 @@ def one_pixel(mean: Any, spread: Any) -> str:
     """Mean and standard deviation of a flickering pixel of brightness 0.2, to three digits."""
     x = 0.2 - 0.5
     found = number("flicker_mean", mean)
+    if abs(found - abs(x) / math.sqrt(12)) < 1e-3 and abs(number("flicker_spread", spread) - x / 2) < 1e-3:
+        raise NotYet("the two numbers are in each other's place: the mean comes first")
     if abs(found - x / 2) > 1e-3:
         mistakes = {
             0.2: "that is the brightness; what arrives is made of x, and x is 0.5 less",
@@ -26,6 +28,8 @@ def one_pixel(mean: Any, spread: Any) -> str:
             x: "x is what arrives where the draw is at its largest; the mean draw is smaller",
             0.0: "the mean is 0 only where x is",
         }
+        if abs(found - x / 2) <= 6e-3:
+            raise NotYet(f"flicker_mean is {found:g}: that is near, but not to three digits")
         raise NotYet(f"flicker_mean is {found:g}: {_of(found, mistakes, 'it is the mean of u times x')}")
     found = number("flicker_spread", spread)
     right = abs(x) / math.sqrt(12)
@@ -37,7 +41,12 @@ def one_pixel(mean: Any, spread: Any) -> str:
             0.2 / math.sqrt(12): "that would be right for the brightness; what flickers is x",
             abs(x) / 2: "that is the size of the mean",
             1 / math.sqrt(12): "that is the spread of the draw; the pixel is a factor",
+            abs(x) / math.sqrt(3): "that is the root of the mean square; take off the square of the mean before",
+            abs(x) / 2 / math.sqrt(12): "the half of the mean comes in once too often: x is what the draw multiplies",
+            100 * right: "that is in per cent, and the pixel is not",
         }
+        if abs(found - right) <= 6e-3:
+            raise NotYet(f"flicker_spread is {found:g}: that is near, but not to three digits")
         raise NotYet(f"flicker_spread is {found:g}: {_of(found, mistakes, 'look at the variance once more')}")
     return "At a single step the noise is more than half as large as the mean: one frame tells little."
 
@@ -49,7 +58,12 @@ def _of(found: float, mistakes: dict[float, str], otherwise: str) -> str:
 @check.exercise(2)
 def as_many_frames(answer: Any) -> str:
     """A decay that does the work of a mean of 39 frames, to half a frame."""
-    decay = number("frames_decay", answer, 0, 1, share=True, what="a decay")
+    found = number("frames_decay", answer)
+    if found == 39:
+        raise NotYet("39 is the number of frames; a decay is between 0 and 1")
+    if abs(found - 95) < 0.5:
+        raise NotYet(f"a decay is between 0 and 1; {found:g} looks like per cent")
+    decay = number("frames_decay", answer, 0, 1, what="a decay")
     if decay == 1:
         raise NotYet("a neuron with a decay of 1 never forgets: its state has no mean to settle at")
     frames = (1 + decay) / (1 - decay)
@@ -81,6 +95,8 @@ def read(answer: Any) -> str:
             raise NotYet("one of the two things that read returns is None")
         labels, probabilities = given
         right = over_time[begin:].mean(dim=0)
+        if _near(tensor("the labels", labels), right.softmax(dim=1).amax(dim=1)):
+            raise NotYet("labels and probabilities are in each other's place: the labels come first (also after `max`)")
         if tensor("the labels", labels).shape == (n_images, 10):
             raise NotYet("the labels should be one whole number for each image, and you have ten for each")
         labels = tensor("the labels", labels, [n_images])
@@ -107,6 +123,10 @@ def _of_labels(labels: Tensor, over_time: Tensor, begin: int) -> str:
             return words
     if torch.equal(labels, over_time[begin:].amax(dim=0).argmax(dim=1).double()):
         return "the label of the highest single state wins in yours; it should be the highest mean"
+    if torch.equal(labels, over_time[begin:].argmax(dim=2).mode(dim=0).values.double()):
+        return "the label that wins most steps is the answer in yours; it should be the highest mean"
+    if torch.equal(labels - 1, over_time[begin:].mean(dim=0).argmax(dim=1).double()):
+        return "labels count from 0, and yours from 1"
     return "a label is not the one with the highest mean"
 
 
@@ -124,6 +144,19 @@ def _of_probabilities(probabilities: Tensor, over_time: Tensor, begin: int) -> s
         "the labels are right; in the probabilities the steps before `begin` should be left out too": over_time.mean(
             dim=0
         ).softmax(dim=1),
+        "the labels are right; in the probabilities one step too few is left out": over_time[max(begin - 1, 0) :]
+        .mean(dim=0)
+        .softmax(dim=1),
+        "the labels are right; in the probabilities one step too many is left out": over_time[begin + 1 :]
+        .mean(dim=0)
+        .softmax(dim=1),
+        "the sum is divided by the number of all steps, and should be by the number of those that count": (
+            steps.sum(dim=0) / len(over_time)
+        ).softmax(dim=1),
+        "a sigmoid looks at one label by itself; a softmax compares the ten": mean.sigmoid(),
+        "a mean state may be below 0, so a share of the sum is no probability; a softmax makes it one": mean
+        / mean.sum(dim=1, keepdim=True),
+        "a spike is not a state: yours leaves out what is below 0": steps.relu().mean(dim=0).softmax(dim=1),
     }
     for words, scores in mistakes.items():
         if _near(probabilities, scores.amax(dim=1)) or _near(probabilities, scores.gather(1, _top(mean)).squeeze(1)):
@@ -142,8 +175,9 @@ def _near(one: Tensor, other: Tensor) -> bool:
 
 
 @check.exercise(4)
-def how_many_steps(answer: Any, mean_square: float) -> str:
+def how_many_steps(answer: Any, images: Tensor) -> str:
     """The least number of steps after which the mean frame strays by no more than 0.01."""
+    mean_square = images.square().mean().item()
     least = math.ceil(mean_square / (12 * 0.01**2) - 1e-9)
     steps = number("needed_steps", answer, 1, what="a number of steps")
     mistakes = {
@@ -151,6 +185,8 @@ def how_many_steps(answer: Any, mean_square: float) -> str:
         12 * mean_square / 0.01**2: "a variance of a twelfth: divide by 12",
         mean_square / 0.01**2: "that would be right if the draws had a variance of 1; theirs is a twelfth",
         (0.01**-2) / 12: "the law has the mean of x squared in it, and yours has not",
+        math.sqrt(mean_square) / (12 * 0.01**2): "the law has the mean of x squared in it; yours has the root of that",
+        math.sqrt(mean_square / 12) / 0.01: "that is the root of the number: what strays shrinks with the root of T",
     }
     for value, words in mistakes.items():
         if value - 1 < steps < value + 1 and abs(value - least) > 2:
@@ -158,12 +194,12 @@ def how_many_steps(answer: Any, mean_square: float) -> str:
     if steps != round(steps):
         raise NotYet(f"a number of steps is a whole number, and {steps:g} is not; round it to the side that is enough")
     if steps == least - 1:
-        raise NotYet("one step too few: it still strays by a little more than 0.01, so round up")
+        raise NotYet("it still strays by a little more than 0.01: to which side has a number of steps to be rounded?")
     strays = math.sqrt(mean_square / (12 * steps))
     if steps < least:
         raise NotYet(f"with {steps:g} steps it still strays by {strays:.4f}: show it longer")
     if steps > least:
-        raise NotYet(f"{steps - 1:g} steps would do as well: look for the least number")
+        raise NotYet("fewer steps would do as well: look for the least number")
     return "Four times as many steps would halve it: noise is expensive to average away."
 
 
@@ -188,6 +224,8 @@ def without_background(silent_images: Any, new_bias: Any, images: Tensor, net: n
         raise NotYet(f"silent_images should be as many pixels as `images`, and has the shape {list(silent.shape)}")
     silent = silent.reshape(images.shape)
     if not _near(silent, images + 0.5):
+        if _near(silent, 0.5 - images):
+            raise NotYet("black and white are exchanged: 0 is for black")
         least, most = silent.min().item(), silent.max().item()
         if least != 0 or not 0.9 < most <= 1:
             raise NotYet(f"the pixels should span 0 to 1; yours span {least:.1f} to {most:.1f}")
@@ -210,6 +248,10 @@ def _of_bias(found: Tensor, weight: Tensor, bias: Tensor, off: float) -> str:
         "the sign: all pixels have moved up, so the bias has to pull down what they add": bias + 0.5 * rows,
         "the pixels have moved by a half and not by 1": bias - rows,
         "the old bias is missing": -0.5 * rows,
+        "the old bias has the wrong sign: it stays, and something is added to it": -bias - 0.5 * rows,
+        "the pixels arrive whole here, and have moved by a half (under flicker half of that would do)": bias
+        - 0.25 * rows,
+        "a pixel that moves changes a current by its weight times that": bias - 0.5,
         "that is what is to be added to the old bias, with the wrong sign": 0.5 * rows,
         "every pixel adds its part: it is the sum over a neuron's weights, not their mean": bias
         - 0.5 * weight.mean(dim=1),
@@ -251,10 +293,15 @@ def rate_code(answer: Any) -> str:
     if torch.equal(show(ramp, 2000, twice), show(ramp, 2000, twice)):
         raise NotYet("shown again with the same generator, the image should get new draws, and gets the same ones")
 
-    for b, seed in ((0.5, 64), (0.3, 65)):
-        grey, n_steps = torch.full((4, 1, 10, 10), b - 0.5), 1000
+    for b, seed, shape in ((0.5, 64, (4, 1, 10, 10)), (0.3, 65, (4, 100))):
+        grey, n_steps = torch.full(shape, b - 0.5), 1000
         apart = show(grey, n_steps, drawn(seed)).reshape(n_steps, -1) - b
         one = b * (1 - b)
+        if apart.mean().abs() > 0.2 * b:
+            raise NotYet(
+                f"an image that is grey all over, of brightness {b}, fires at a rate of {apart.mean() + b:.2f}:"
+                " a pixel's probability is its own brightness, whatever the others are"
+            )
         counts, totals = apart.sum(dim=0).var().item() / (n_steps * one), apart.sum(dim=1).var().item() / (400 * one)
         if (apart[1:] == apart[:-1]).all():
             raise NotYet("each step repeats the one before it: it needs fresh draws at every step")
