@@ -167,6 +167,11 @@ def tensor(name: str, value: Any, shape: Sequence[int] | None = None) -> Tensor:
     return found
 
 
+def near(one: Tensor, other: Tensor, rtol: float = 1e-4, atol: float = 1e-6) -> bool:
+    """Whether two tensors have one shape and, in double precision, the same numbers within the tolerances."""
+    return one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=rtol, atol=atol)
+
+
 def function(name: str, value: Any) -> Callable[..., Any]:
     """`value`, which must be a function."""
     if not callable(value):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from snn_helpers.long.exercise import Check, NotYet, Undone, ask, number, tensor
+from snn_helpers.long.exercise import Check, NotYet, Undone, ask, near, number, tensor
 
 check = Check()
 
@@ -160,3 +160,19 @@ def test_an_exercise_has_one_check_and_an_unknown_one_is_refused() -> None:
         check(9, 0.5)
     with pytest.raises(ValueError, match="exercise 1 has a check already: half"):
         check.exercise(1)(doubled)
+
+
+@pytest.mark.parametrize(
+    ("other", "is_near"),
+    [
+        (torch.tensor([1.0, 2.0]), True),
+        (torch.tensor([1.00005, 2.0]), True),
+        (torch.tensor([1.001, 2.0]), False),
+        (torch.tensor([1, 2]), True),
+        (torch.tensor([[1.0, 2.0]]), False),
+        (torch.tensor([1.0, float("nan")]), False),
+    ],
+)
+def test_tensors_are_near_in_shape_and_numbers_whatever_their_kind(other: torch.Tensor, is_near: bool) -> None:
+    one = torch.tensor([1.0, 2.0], dtype=torch.float64)
+    assert near(one, other) == near(other, one) == is_near

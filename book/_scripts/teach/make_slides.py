@@ -29,7 +29,7 @@ BOOK = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).with_name("slides")
 PLANS = BOOK / "instructors.ipynb"
 SHOWN = re.compile(r"^!\[([^\]]*)\]\(#([\w-]+)\)$", re.M)
-EXERCISE = re.compile(r"^### (Exercise \d+) \(\w+\)\. (.+)$", re.M)
+HEADING = re.compile(r"^### Exercise (\d+) \((\w+)\)\. (.+)$", re.M)  # of an exercise: number, level, title
 
 Line = tuple[int, str | None, list[str], str]  # minutes, notebook, its parts, what you do
 
@@ -78,8 +78,9 @@ def tasks(notebook: Any) -> dict[str, Slide]:
     """A slide for each exercise of a notebook: its task, without blank, solution and check."""
     found = {}
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and (heading := EXERCISE.search(cell.source)):
-            name, title = heading.groups()
+        if cell.cell_type == "markdown" and (heading := HEADING.search(cell.source)):
+            number, _, title = heading.groups()
+            name = f"Exercise {number}"
             found[name] = Slide(f"{name}. {title}", cell.source[heading.end() :].strip())
     return found
 

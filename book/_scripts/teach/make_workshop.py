@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
 import make_slides
 from build_book import pages_in_order
 from inputs import notebook_key, outputs_are_true
+from make_slides import HEADING
 
 ROOT = Path(__file__).resolve().parents[3]
 BOOK = ROOT / "book"
@@ -47,7 +48,6 @@ PACE = 120  # words of prose and code a minute, to read, run and talk about
 FORMULA = 1 / 3  # of a minute
 HIDDEN = ("hide-cell", "hide-input", "setup")
 PARTS = ("exercise", "solution", "check")
-HEADING = re.compile(r"^### Exercise (\d+) \((\w+)\)\. (.+)$", re.M)
 
 
 class WorkshopError(ValueError):
@@ -174,15 +174,11 @@ def unrun(notebook: Any) -> Any:
     return notebook
 
 
-def _fold(cell: Any, folded: bool) -> None:
-    """Fold a cell's code, or show it, on the page, in JupyterLab, and in Colab."""
-    tags = [tag for tag in cell.metadata.get("tags", []) if tag not in ("hide-cell", "hide-input")]
-    cell.metadata["tags"] = [*tags, "hide-input"] if folded else tags
-    cell.metadata.setdefault("jupyter", {})["source_hidden"] = folded
-    if folded:
-        cell.metadata["cellView"] = "form"
-    else:
-        cell.metadata.pop("cellView", None)
+def _unfold(cell: Any) -> None:
+    """Show a cell's code, on the page, in JupyterLab, and in Colab."""
+    cell.metadata["tags"] = [tag for tag in cell.metadata.get("tags", []) if tag not in ("hide-cell", "hide-input")]
+    cell.metadata.setdefault("jupyter", {})["source_hidden"] = False
+    cell.metadata.pop("cellView", None)
 
 
 def _note(name: str, text: str) -> Any:
@@ -285,7 +281,7 @@ def instructor_copy(notebook: Any, times: dict[str, Any] | None, notes_of: dict[
             f"**Instructor.** Exercise {exercise.number} ({exercise.level}): allow {exercise.minutes} min."
         )
         cell = notebook.cells[exercise.solution]
-        _fold(cell, False)
+        _unfold(cell)
         if not cell.source.startswith("# Solution"):
             cell.source = f"# Solution\n{cell.source}"
     noted = []

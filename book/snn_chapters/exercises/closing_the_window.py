@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from snn_chapters.after_spike import after_spike, pseudo_window
-from snn_helpers.long.exercise import Check, NotYet, Undone, ask, function, number, tensor
+from snn_helpers.long.exercise import Check, NotYet, Undone, ask, function, near, number, tensor
 from snn_helpers.plasticity import spike_trace
 
 check = Check()
 
 
-def _known(found: float, mistakes: dict[str, float], near: float) -> None:
+def _known(found: float, mistakes: dict[str, float], within: float) -> None:
     """Raise `NotYet` with the words of the first mistake that makes this number."""
     for words, value in mistakes.items():
-        if abs(found - value) < near:
+        if abs(found - value) < within:
             raise NotYet(words)
 
 
@@ -131,7 +131,7 @@ def late_change(answer: Any) -> str:
         yours = tensor("late_change(...)", ask("late_change", answer, handed, strength, trace, current, x), [40])
         right, gate = -gradient, (current > 0).double()
         whole = strength * trace * handed * x
-        if _close(yours, right):
+        if near(yours, right):
             continue
         mistakes = {
             "that is the gradient; descent goes the other way": gradient,
@@ -153,7 +153,7 @@ def late_change(answer: Any) -> str:
             "the size of `handed` counts, not the sign alone": strength * trace * handed.sign() * gate * x,
         }
         for words, value in mistakes.items():
-            if _close(yours, value):
+            if near(yours, value):
                 raise NotYet(words)
         raise NotYet(
             "autograd finds another change: go backwards from what is handed out, through minus the after-spike, to the"
@@ -162,10 +162,6 @@ def late_change(answer: Any) -> str:
     return (
         "All factors but one have a fixed sign for an input above zero: the sign of the late half is that of `handed`."
     )
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
 @check.exercise(5)
@@ -360,5 +356,5 @@ def _of_its_gradient(answer: Any, outputs: Tensor, currents: Tensor, right: Tens
         raise NotYet("spikes feel its gradient: detach them before you take the trace")
     if by_current is None or not bool(by_current.any()):
         raise NotYet("the currents do not feel it; only spikes and trace are to be left alone")
-    if not _close(by_current, right):
+    if not near(by_current, right):
         raise NotYet("the price is right, and its gradient is not: some late, positive inputs are not weakened by it")

@@ -11,14 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snn_helpers import SpikingNet, flicker, neuron_step
-from snn_helpers.long.exercise import Check, NotYet, ask, kind, number, tensor
+from snn_helpers.long.exercise import Check, NotYet, ask, kind, near, number, tensor
 from snn_helpers.plasticity import input_credit, reset_slope, spike_trace
 
 check = Check()
-
-
-def _near(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other.to(one), rtol=1e-4, atol=1e-6)
 
 
 @check.exercise(1)
@@ -34,7 +30,7 @@ def future(answer: Any) -> str:
         given = ask("future", answer, direct, slopes, decay.item())
         found = tensor("future(...)", given, [8])
         right = _summed(direct, decay * slopes)
-        if _near(found, right):
+        if near(found, right):
             continue
         mistakes = {
             "the numbers are right, and in the wrong order: the first is that of the first step": right.flip(0),
@@ -65,7 +61,7 @@ def future(answer: Any) -> str:
             "the decay is handed over as `decay`: use that one, not the notebook's": _summed(direct, 0.9 * slopes),
         }
         for words, mistake in mistakes.items():
-            if _near(found, mistake):
+            if near(found, mistake):
                 raise NotYet(words)
         if abs(found[-1] - right[-1]) > 1e-6:
             raise NotYet("nothing follows the last step: what is left for it is its direct part")
@@ -132,10 +128,10 @@ def hidden_step(answer: Any) -> str:
         found = tensor("hidden_step(...)", given, [8, 12])
         frames, fresh, later = _flickers(images, seed)
         right = -rate * _two_showings(net, frames, frames, labels)
-        if _near(found, right):
+        if near(found, right):
             continue
         again = tensor("hidden_step(...)", ask("hidden_step", answer, net, images, labels, seed, rate), [8, 12])
-        if not _near(again, found):
+        if not near(again, found):
             raise NotYet("asked twice with the same seed, it gives two different steps: where does the flicker begin?")
         mistakes = {
             "the sign: descent goes against the gradient": -right,
@@ -151,7 +147,7 @@ def hidden_step(answer: Any) -> str:
             "the mean over the batch is undone: the error of the first showing has it, and it should stay": right * 5,
         }
         for words, mistake in mistakes.items():
-            if _near(found, mistake):
+            if near(found, mistake):
                 raise NotYet(words)
         raise NotYet(
             "this is not autograd's step. Are both showings of the same images, with the seed that is handed over, and"
@@ -263,7 +259,7 @@ def at_spikes(answer: Any) -> str:
             raise NotYet("only the steps in `fired` are asked for: one eligibility for each spike")
         found = _of_spikes(given, len(fired))
         right = _eligibilities(x, fired, slope, decay)
-        if _near(found, right):
+        if near(found, right):
             continue
         told = f"with the slope {slope:g}"
         mistakes = {
@@ -297,7 +293,7 @@ def at_spikes(answer: Any) -> str:
             * right,
         }
         for words, mistake in mistakes.items():
-            if _near(found, mistake):
+            if near(found, mistake):
                 raise NotYet(words)
         wrong = int((found - right).abs().gt(1e-5).nonzero()[0])
         raise NotYet(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from snn_helpers import neuron_step
-from snn_helpers.long.exercise import Check, NotYet, ask, number, tensor
+from snn_helpers.long.exercise import Check, NotYet, ask, near, number, tensor
 
 check = Check()
+_near = partial(near, rtol=1e-5, atol=1e-6)
 
 
 @check.exercise(1)
@@ -117,10 +119,6 @@ def _compare(answer: Any, current: Tensor, state: Tensor, decay: float, threshol
 
 def _named(found: Tensor, mistakes: dict[str, Tensor], otherwise: str) -> str:
     return next((words for words, mistake in mistakes.items() if _near(found, mistake)), otherwise)
-
-
-def _near(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other.double(), rtol=1e-5, atol=1e-6)
 
 
 @check.exercise(3)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,9 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from snn_helpers import SpikingLayer, SpikingNet
-from snn_helpers.long.exercise import Check, NotYet, Undone, ask, function, number, tensor
+from snn_helpers.long.exercise import Check, NotYet, Undone, ask, function, near, number, tensor
 
 check = Check()
+_close = partial(near, rtol=1e-4, atol=1e-5)
 
 Run = tuple[SpikingNet, torch.optim.SGD, torch.Generator]
 
@@ -63,10 +65,6 @@ def _again(noise: torch.Generator) -> torch.Generator:
 
 def _weights(run: Run) -> Tensor:
     return torch.cat([p.detach().flatten() for p in run[0].parameters()])
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=1e-4, atol=1e-5)
 
 
 def _called(name: str, asked: Any, *arguments: Any) -> Any:
