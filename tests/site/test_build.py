@@ -213,6 +213,29 @@ def test_a_change_runs_again_what_uses_it_and_nothing_else(small_book: Path, fil
     assert (small_book / "_build" / "html" / "old page").exists() == (not run_again)
 
 
+def test_a_change_of_style_makes_the_pages_again_and_runs_nothing(small_book: Path) -> None:
+    style = small_book / "book" / "_static" / "book.css"
+    style.parent.mkdir()
+    style.write_text("p {}")
+    build_book.build(small_book)
+    keep_outputs(small_book)
+    for content, kept_page in (("p {}", True), ("p { color: red }", False)):
+        (small_book / "_build" / "html" / "old page").write_text("")
+        style.write_text(content)
+        assert build_book.build(small_book) == 0
+        assert (small_book / "_build" / "html" / "old page").exists() == kept_page
+    assert kept(small_book) == set(CODE)
+
+
+def test_the_checks_of_a_chapter_count_as_its_module(small_book: Path) -> None:
+    checks = small_book / "book" / "snn_chapters" / "exercises" / "of_alone.py"
+    checks.parent.mkdir()
+    checks.write_text("check = 1\n")
+    found = inputs.chapter_modules("from snn_chapters.exercises.of_alone import check", small_book)
+    assert checks in found
+    assert checks not in inputs.chapter_modules("from snn_chapters import depth", small_book)
+
+
 def test_a_record_that_is_new_or_gone_runs_again_what_names_it(small_book: Path) -> None:
     record = small_book / "book" / "results" / "deep_runs.json"
     for change in (record.unlink, lambda: record.write_text("{}")):

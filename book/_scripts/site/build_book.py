@@ -31,20 +31,21 @@ def pages_in_order(root: Path = ROOT) -> list[str]:
     return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
 
 
-def pages_key() -> str:
-    """A fingerprint of what makes pages out of the notebooks and their outputs."""
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(HERE.glob("*.py")))).hexdigest()
+def pages_key(root: Path = ROOT) -> str:
+    """A fingerprint of what makes pages out of the notebooks and their outputs: these scripts, and styles and icons."""
+    files = [*HERE.glob("*.py"), *(path for path in (root / "book" / "_static").rglob("*") if path.is_file())]
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 
 def build(root: Path = ROOT) -> int:
     """Build the pages; return the exit status, 0 only if every page is whole and nothing warned."""
     built = root / "_build"
     before = State.read(root)
-    if refresh(root) or not before.whole or before.pages != pages_key():
+    if refresh(root) or not before.whole or before.pages != pages_key(root):
         for folder in ("html", ".doctrees", "jupyter_execute"):
             shutil.rmtree(built / folder, ignore_errors=True)
     # Until it has ended well. The outputs that are kept by then are good, and need not be made again.
-    state = State(notebook_keys(root), pages_key(), whole=False)
+    state = State(notebook_keys(root), pages_key(root), whole=False)
     state.write(root)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     # The notebooks run in this environment, whatever kernels the user has elsewhere; a wrong solution ends the build.
