@@ -58,7 +58,7 @@ def uniform(seed: int, n: int, start: int = 0) -> Tensor:
     return torch.from_numpy((x ^ (x >> np.uint32(14))) / 2.0**32)
 
 
-class _Number(t.Float):  # type: ignore[type-arg]  # Colab's traitlets has no such arguments
+class Number(t.Float):  # type: ignore[type-arg]  # Colab's traitlets has no such arguments
     """A finite number. NumPy's numbers are taken, and made plain: the page gets them as JSON."""
 
     info_text = "a finite number"
@@ -69,7 +69,7 @@ class _Number(t.Float):  # type: ignore[type-arg]  # Colab's traitlets has no su
         return float(super().validate(obj, float(value)))
 
 
-class _Whole(t.Int):  # type: ignore[type-arg]
+class Whole(t.Int):  # type: ignore[type-arg]
     """A whole number, NumPy's included."""
 
     info_text = "a whole number"
@@ -80,7 +80,7 @@ class _Whole(t.Int):  # type: ignore[type-arg]
         return int(super().validate(obj, int(value)))
 
 
-class _Buffer(t.Bytes):
+class Buffer(t.Bytes):
     """Bytes, which a front end sends as a `memoryview`; `length`: how many there must be, if that is known."""
 
     def __init__(self, default: bytes = b"", length: int | None = None) -> None:
@@ -96,7 +96,7 @@ class _Buffer(t.Bytes):
         return data
 
 
-class _Explorer(anywidget.AnyWidget):
+class Explorer(anywidget.AnyWidget):
     """Common to all: the style, and the settings that the reset button brings back."""
 
     _css = _JS / "explorers.css"
@@ -111,7 +111,7 @@ class _Explorer(anywidget.AnyWidget):
         self._start = {name: getattr(self, name) for name in self._settings}
 
 
-class NeuronExplorer(_Explorer):
+class NeuronExplorer(Explorer):
     """One neuron, driven by a flickering current: first used in chapter 01.
 
     Traits, which the sliders set and Python can read, set and observe: `decay`, `threshold`,
@@ -122,14 +122,14 @@ class NeuronExplorer(_Explorer):
     _esm = bundle("neuron_explorer.js")
     _settings = ("decay", "threshold", "penalty", "reset", "strength", "flicker", "seed", "n_steps")
 
-    decay = _Number(0.9, min=0, max=1).tag(sync=True)
-    threshold = _Number(1.0, min=0.01).tag(sync=True)
-    penalty = _Number(1.5, min=0).tag(sync=True)
+    decay = Number(0.9, min=0, max=1).tag(sync=True)
+    threshold = Number(1.0, min=0.01).tag(sync=True)
+    penalty = Number(1.5, min=0).tag(sync=True)
     reset = t.Enum(RESETS, default_value="scale").tag(sync=True)
-    strength = _Number(0.25, min=0).tag(sync=True)
-    flicker = _Number(1.0, min=0, max=1).tag(sync=True)
-    seed = _Whole(0, min=0).tag(sync=True)
-    n_steps = _Whole(80, min=1).tag(sync=True)
+    strength = Number(0.25, min=0).tag(sync=True)
+    flicker = Number(1.0, min=0, max=1).tag(sync=True)
+    seed = Whole(0, min=0).tag(sync=True)
+    n_steps = Whole(80, min=1).tag(sync=True)
 
     def current(self) -> Tensor:
         """The current that the explorer shows, `[n_steps]`, float64."""
@@ -137,7 +137,7 @@ class NeuronExplorer(_Explorer):
         return current
 
 
-class WindowExplorer(_Explorer):
+class WindowExplorer(Explorer):
     """The window that a gradient draws around one spike: first used in chapter 06.
 
     Traits: `decay`, `threshold`, `penalty` and `reset` as in `neuron_step`; `earlier`, how many steps
@@ -148,13 +148,13 @@ class WindowExplorer(_Explorer):
     _esm = bundle("window_explorer.js")
     _settings = ("decay", "threshold", "penalty", "reset", "earlier", "strength", "after_decay")
 
-    decay = _Number(0.9, min=0, max=1).tag(sync=True)
-    threshold = _Number(1.0, min=0.01).tag(sync=True)
-    penalty = _Number(1.5, min=0).tag(sync=True)
+    decay = Number(0.9, min=0, max=1).tag(sync=True)
+    threshold = Number(1.0, min=0.01).tag(sync=True)
+    penalty = Number(1.5, min=0).tag(sync=True)
     reset = t.Enum(RESETS, default_value="scale").tag(sync=True)
-    earlier = _Whole(0, min=0, max=30).tag(sync=True)
-    strength = _Number(0.0, min=0).tag(sync=True)
-    after_decay = _Number(0.8, min=0, max=0.98).tag(sync=True)
+    earlier = Whole(0, min=0, max=30).tag(sync=True)
+    strength = Number(0.0, min=0).tag(sync=True)
+    after_decay = Number(0.8, min=0, max=0.98).tag(sync=True)
 
 
 def pack(weights: Tensor) -> tuple[Tensor, Tensor]:
@@ -198,7 +198,7 @@ def _page_layers(net: SpikingNet, for_what: str) -> list[SpikingLayer]:
     return layers
 
 
-class DigitPlayground(_Explorer):
+class DigitPlayground(Explorer):
     """A trained network in the browser, and a pad to draw a digit on: first used in chapter 03.
 
     Parameters
@@ -220,18 +220,18 @@ class DigitPlayground(_Explorer):
     _esm = bundle("digit_playground.js")
     _settings = ("seed",)
 
-    seed = _Whole(0, min=0).tag(sync=True)
-    drawing = _Buffer(bytes(784), length=784).tag(sync=True)
-    answer = _Whole(-1, min=-1, max=9).tag(sync=True)
-    means = t.List(_Number()).tag(sync=True)
+    seed = Whole(0, min=0).tag(sync=True)
+    drawing = Buffer(bytes(784), length=784).tag(sync=True)
+    answer = Whole(-1, min=-1, max=9).tag(sync=True)
+    means = t.List(Number()).tag(sync=True)
     _neurons: t.List[Any] = t.List().tag(sync=True)
     _showing = t.Dict().tag(sync=True)
-    _sizes = t.List(_Whole()).tag(sync=True)
-    _weights = _Buffer().tag(sync=True)
+    _sizes = t.List(Whole()).tag(sync=True)
+    _weights = Buffer().tag(sync=True)
     _scales: t.List[Any] = t.List().tag(sync=True)
     _biases: t.List[Any] = t.List().tag(sync=True)
-    _digits = _Buffer().tag(sync=True)
-    _labels = t.List(_Whole()).tag(sync=True)
+    _digits = Buffer().tag(sync=True)
+    _labels = t.List(Whole()).tag(sync=True)
 
     def __init__(self, net: SpikingNet, digits: Dataset[Any], seed: int = 0) -> None:
         layers = _page_layers(net, "DigitPlayground")

@@ -1,7 +1,4 @@
-"""The explorers' JavaScript, run as it is shipped, against the helpers; and their Python side.
-
-It runs in node where there is one, else in Chromium.
-"""
+"""The explorers' JavaScript, run as it is shipped, against the helpers; and their Python side."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
+from scripts import JS, Run, runner
 from snn_chapters.after_spike import AfterSpikeNet, after_spike_law, after_spike_window
 from snn_chapters.binary import BinarySpikingLayer, BinarySpikingNet
 from snn_chapters.depth import EnsembleNet, fire_at
@@ -30,40 +27,13 @@ from snn_helpers.plasticity import gradient_window, window_law
 from snn_helpers.widgets import DigitPlayground, NeuronExplorer, WindowExplorer, bundle, pack, packed_net, uniform
 
 ROOT = Path(__file__).resolve().parents[2]
-JS = ROOT / "snn_helpers" / "js"
-
-Run = Callable[[str, Any], Any]
 
 
 @pytest.fixture(scope="module")
-def run() -> Iterator[Run]:
-    """`run(body, cases)`: what the JavaScript function body makes of each case `c`; `s` is simulation.js."""
-    node = shutil.which("node")
-    if node is None and find_chromium() is None:
-        pytest.skip(f"what runs the explorers' scripts is missing, node or a browser; {HOW_TO_GET_IT}")
-    if node is None:
-        with serve(JS) as address, chromium() as browser, Tab(browser) as tab:
-            tab.open(f"{address}/explorers.css")
-            yield lambda body, cases: tab.page.evaluate(
-                f"(cases) => import('/simulation.js').then((s) => cases.map((c) => {{ {body} }}))", cases
-            )
-        return
-
-    def in_node(body: str, cases: Any) -> Any:
-        # By its text, since node takes a file called .js for a module only where a package says so.
-        text = base64.b64encode((JS / "simulation.js").read_bytes()).decode()
-        script = (
-            f"import * as s from 'data:text/javascript;base64,{text}';"
-            "import { readFileSync } from 'node:fs';"
-            f"const f = (c) => {{ {body} }};"
-            "console.log(JSON.stringify(JSON.parse(readFileSync(0, 'utf8')).map(f)));"
-        )
-        command = [node, "--input-type=module", "-e", script]
-        done = subprocess.run(command, input=json.dumps(cases), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
-
-    yield in_node
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """What the body of a function makes of each case `c`; `s` is simulation.js."""
+    with runner("simulation.js", tmp_path_factory.mktemp("scripts")) as found:
+        yield found
 
 
 def random_settings(rng: random.Random) -> dict[str, Any]:

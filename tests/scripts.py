@@ -1,0 +1,52 @@
+"""The explorers' JavaScript, run as it is shipped: in node where there is one, else in Chromium."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
+
+JS = Path(__file__).resolve().parents[1] / "snn_helpers" / "js"
+Run = Callable[[str, Any], Any]
+
+
+@contextmanager
+def runner(module: str, folder: Path) -> Iterator[Run]:
+    """`run(body, cases)`: what the body of a JavaScript function makes of each case `c`; `s` is the module.
+
+    `folder` is an empty one, for a copy of the scripts.
+    """
+    node = shutil.which("node")
+    if node is None and find_chromium() is None:
+        pytest.skip(f"what runs the explorers' scripts is missing, node or a browser; {HOW_TO_GET_IT}")
+    if node is None:
+        with serve(JS) as address, chromium() as browser, Tab(browser) as tab:
+            tab.open(f"{address}/explorers.css")
+            yield lambda body, cases: tab.page.evaluate(
+                f"(cases) => import('/{module}').then((s) => cases.map((c) => {{ {body} }}))", cases
+            )
+        return
+    # Node takes a file called .js for a module only where a package says so.
+    shutil.copytree(JS, folder, dirs_exist_ok=True)
+    (folder / "package.json").write_text('{"type": "module"}')
+
+    def in_node(body: str, cases: Any) -> Any:
+        script = (
+            f"import * as s from {json.dumps((folder / module).as_uri())};"
+            "import { readFileSync } from 'node:fs';"
+            f"const f = (c) => {{ {body} }};"
+            "console.log(JSON.stringify(JSON.parse(readFileSync(0, 'utf8')).map(f)));"
+        )
+        command = [node, "--input-type=module", "-e", script]
+        done = subprocess.run(command, input=json.dumps(cases), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    yield in_node
