@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 import yaml
+from files import listed_files
 from inputs import inputs_key, notebook_key
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -65,9 +66,7 @@ def fingerprint(*inputs: Path) -> str:
 
 def working_tree() -> list[str]:
     """The files of the repository as they are now: tracked, or new and not ignored."""
-    command = ["git", "ls-files", "-co", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [name for name in listed if (ROOT / name).is_file()]
+    return listed_files(ROOT)
 
 
 def heading_anchors(path: Path) -> set[str]:
@@ -97,3 +96,12 @@ def as_myst_reads(source: str) -> list[tuple[str, str]]:
                 kind, content = "text", pieces.pop()[1] + content
             pieces.append((kind, content))
     return pieces
+
+
+def archive(folder: Path) -> Path:
+    """A zip of the working tree, as GitHub makes one of a branch: in a folder of its own, without git."""
+    path = folder / "main.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+        for name in working_tree():
+            made.write(ROOT / name, f"book-main/{name}")
+    return path

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from address import badges, change_address, current_address, pages_address, setup_cell
+from files import listed_files
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -27,9 +28,29 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def tracked() -> list[Path]:
-    command = ["git", "ls-files", "-co", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [ROOT / name for name in listed.splitlines() if (ROOT / name).is_file()]
+    return [ROOT / name for name in listed_files(ROOT)]
+
+
+@pytest.mark.parametrize("inside", ["nothing", "another clone"])
+def test_a_download_without_git_has_the_same_files(inside: str, tmp_path: Path) -> None:
+    if inside == "another clone":
+        subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    copy = tmp_path / "book-main"
+    for path in tracked():
+        (copy / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        (copy / path.relative_to(ROOT)).write_bytes(b"")
+    shutil.copy(ROOT / ".gitignore", copy)
+    for name in ("_build/html/index.html", ".venv/bin/python", "book/__pycache__/a.pyc", "snn_helpers.egg-info/x"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(b"")
+    assert listed_files(copy) == listed_files(ROOT)
+
+
+def test_without_git_on_the_machine_files_are_listed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = listed_files(ROOT)
+    monkeypatch.setenv("PATH", "")
+    found = set(listed_files(ROOT))  # and what a user keeps out of git by other means than .gitignore
+    assert set(expected) <= found
 
 
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -53,7 +74,7 @@ def test_the_address_is_the_same_everywhere() -> None:
 
 def test_another_address_is_carried_everywhere(tmp_path: Path) -> None:
     old, new = current_address(), "https://github.com/someone/fork"
-    for name in ("_config.yml", "README.md", "pyproject.toml", "book/intro.ipynb"):
+    for name in ("_config.yml", "README.md", "pyproject.toml", "book/intro.ipynb", "snn_helpers/__init__.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
@@ -61,7 +82,8 @@ def test_another_address_is_carried_everywhere(tmp_path: Path) -> None:
         change_address(new, tmp_path, "no branch")
     assert len(change_address(new, tmp_path, "workshop")) == 4
     cells = json.loads((tmp_path / "book/intro.ipynb").read_text("utf-8"))["cells"]
-    assert "".join(cells[1]["source"]) == setup_cell(tmp_path) and f"{new}@workshop" in setup_cell(tmp_path)
+    assert "".join(cells[1]["source"]) == setup_cell(tmp_path)
+    assert f"{new}/archive/workshop.zip" in setup_cell(tmp_path)
     assert badges("intro", tmp_path) in "".join(cells[0]["source"])
     assert "someone/fork/blob/workshop/book/intro.ipynb" in badges("intro", tmp_path)
     assert pages_address(tmp_path) == "https://someone.github.io/fork/"
@@ -166,7 +188,7 @@ def test_the_floors_are_tried_with_all_unit_tests_but_those_that_pretend_a_gpu()
     assert len(tests) > 200, "or this test looks at the wrong place"
     named = {name for name in tests if any(word in name for word in left_out)}
     assert named == {name for name, text in tests.items() if "FakeTensorMode" in text}
-    notebooks = re.findall(r"test_runs_under_papermill\[(\w+)-first\]", workflow)
+    notebooks = re.findall(r"test_runs_under_papermill\w*\[(\w+)\]", workflow)
     assert len(set(notebooks)) == 4
     for name in notebooks:
         assert (ROOT / "book" / f"{name}.ipynb").is_file(), name
