@@ -14,7 +14,7 @@ INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/cpu)
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test pdf serve workshop kit grade times seeds results sweep bench links lock address release clean
+.PHONY: help book test pdf serve workshop kit grade times seeds stacks results sweep bench links lock address release clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
@@ -26,6 +26,7 @@ help:
 	@echo "make grade FOLDER=...  try the notebooks that learners handed in; one line for each into grades.csv"
 	@echo "make times    time every notebook (minutes, with the cores to itself) into book/results"
 	@echo "make seeds    run every notebook with five other seeds (half an hour) into book/results"
+	@echo "make stacks   run every notebook on Colab's versions, the lowest allowed and the newest (an hour, 6 GB) into book/results"
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/measure/sweep.py"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
@@ -62,6 +63,9 @@ times: .venv/installed
 
 seeds: .venv/installed
 	$(BIN)/python book/_scripts/measure/make_seeds.py $(ARGS)
+
+stacks: .venv/installed
+	$(BIN)/python book/_scripts/measure/make_stacks.py $(ARGS)
 
 results: .venv/installed
 	$(BIN)/python book/_scripts/measure/make_results.py $(ARGS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -96,12 +95,3 @@ def as_myst_reads(source: str) -> list[tuple[str, str]]:
                 kind, content = "text", pieces.pop()[1] + content
             pieces.append((kind, content))
     return pieces
-
-
-def archive(folder: Path) -> Path:
-    """A zip of the working tree, as GitHub makes one of a branch: in a folder of its own, without git."""
-    path = folder / "main.zip"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
-        for name in working_tree():
-            made.write(ROOT / name, f"book-main/{name}")
-    return path

@@ -30,13 +30,13 @@ import pytest
 import yaml
 from address import badges, setup_cell
 from make_results import all_records
+from make_stacks import archive
 from notebooks import (
     BOOK,
     NOTEBOOKS,
     PAGES,
     PARAMETERS,
     ROOT,
-    archive,
     as_myst_reads,
     code_cells,
     each_chapter,

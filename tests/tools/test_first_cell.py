@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from address import current_address, helpers_version, setup_cell
-from notebooks import archive
+from make_stacks import archive
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = helpers_version()
