@@ -98,9 +98,9 @@ def archive(folder: Path) -> Path:
     return path
 
 
-def quiet(*command: Any, **more: Any) -> str:
+def quiet(*command: str | Path) -> str:
     """Run a command; its output, or the end of this program with it."""
-    run = subprocess.run([str(part) for part in command], capture_output=True, text=True, **more)
+    run = subprocess.run([str(part) for part in command], capture_output=True, text=True)
     if run.returncode != 0:
         sys.exit(f"{' '.join(map(str, command[:6]))} … failed:\n{run.stdout[-3000:]}{run.stderr[-3000:]}")
     return run.stdout
