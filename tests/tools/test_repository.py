@@ -445,3 +445,13 @@ def test_the_image_is_made_of_the_same_pins() -> None:
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
     assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).resolve() == ROOT / ".binder" / "Dockerfile"
     assert f"ARG NB_USER={container['remoteUser']}" in lines
+
+
+def test_nothing_that_a_command_loads_at_once_is_of_unix_alone() -> None:
+    """Windows has no `resource`, `fcntl` or `pwd`: what needs them imports them where they are used."""
+    of_unix = {"resource", "fcntl", "pwd", "grp", "termios"}
+    for path in [*(ROOT / "book").rglob("*.py"), *(ROOT / "snn_helpers").rglob("*.py")]:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                first = {alias.name for alias in node.names} if isinstance(node, ast.Import) else {node.module}
+                assert not first & of_unix, f"{path.relative_to(ROOT)} imports {first & of_unix}"
