@@ -14,6 +14,13 @@ INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/cpu)
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
+# .venv/installed holds the folder in which it was made. In another one, as after a move, the rule below mends it.
+PLACE := $(shell cat .venv/installed 2>/dev/null)
+MOVED := $(if $(PLACE),$(shell test "$$(cat .venv/installed)" = "$$PWD" || echo moved))
+ifneq ($(MOVED),)
+.PHONY: .venv/installed
+endif
+
 .PHONY: help book test pdf serve workshop kit grade times seeds stacks results sweep bench links lock address release clean
 
 help:
@@ -105,7 +112,7 @@ clean:
 	  *) echo "This book needs Python 3.11.5 to 3.14, but '$(PYTHON)' is $${found:-no Python that runs here}." \
 	       "Name another: make book PYTHON=python3.12" >&2; exit 1 ;; \
 	esac
-	$(PYTHON) -m venv .venv
+	$(if $(MOVED),$(BIN)/python book/_scripts/repo/moved.py "$$(cat .venv/installed)",$(PYTHON) -m venv .venv)
 	$(BIN)/python -m pip install --quiet $(INDEX) -r $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	@touch $@
+	@pwd > $@
