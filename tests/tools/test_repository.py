@@ -455,3 +455,33 @@ def test_nothing_that_a_command_loads_at_once_is_of_unix_alone() -> None:
             if isinstance(node, ast.Import | ast.ImportFrom):
                 first = {alias.name for alias in node.names} if isinstance(node, ast.Import) else {node.module}
                 assert not first & of_unix, f"{path.relative_to(ROOT)} imports {first & of_unix}"
+
+
+def test_the_lines_for_windows_do_what_make_does() -> None:
+    """Each, written as on Linux, is a command of the Makefile; and each part of the two commands has its line."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```\n(py -3.*?)```", text, re.S)
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8")
+    known = {
+        "$(PYTHON) -m venv .venv",
+        "$(BIN)/python -m pip install --quiet $(INDEX) -r $(REQUIREMENTS)",
+        "$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .",
+        "$(BIN)/python book/_scripts/site/build_book.py",
+        "$(BIN)/python -m pytest -n 2 --dist worksteal",
+    }
+    assert all(command in rules for command in known)
+
+    def plain(command: str) -> str:
+        for name, value in {
+            "$(PYTHON)": "python",
+            "$(BIN)/python": "python",
+            ".venv/Scripts/python": "python",
+            "py -3.12": "python",
+            " --quiet": "",
+            " $(INDEX)": "",
+            "$(REQUIREMENTS)": "requirements.txt",
+        }.items():
+            command = command.replace(name, value)
+        return command
+
+    assert {plain(line.replace("\\", "/")) for line in block.splitlines()} == {plain(command) for command in known}
