@@ -69,6 +69,12 @@ export function set(model, values) {
   model.save_changes?.(); // not every host has something to save to
 }
 
+/** Bytes as a DataView, however the host hands them over: some as a buffer, and a host that has only JSON in base64. */
+export function viewOf(value) {
+  if (typeof value === "string") return new DataView(Uint8Array.from(atob(value), (letter) => letter.charCodeAt(0)).buffer);
+  return ArrayBuffer.isView(value) ? new DataView(value.buffer, value.byteOffset, value.byteLength) : new DataView(value);
+}
+
 /** Call `told` when one of the settings changes; returns what ends it, where the host has a way to. */
 export function listen(model, names, told) {
   for (const name of names) model.on(`change:${name}`, told);
