@@ -16,6 +16,7 @@ import random
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -128,7 +129,7 @@ def number(
         found = found.item() if hasattr(found, "item") else found
     if isinstance(found, np.generic):
         found = found.item()
-    if isinstance(found, bool) or not isinstance(found, numbers.Real):
+    if isinstance(found, bool) or not isinstance(found, (numbers.Real, Decimal)):
         raise NotYet(f"{name} should be a number, and is {kind(value)}")
     found = float(found)
     if not math.isfinite(found):
@@ -179,17 +180,27 @@ def function(name: str, value: Any) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]
 
 
+def call(name: str, asked: Any, *arguments: Any, **named: Any) -> Any:
+    """What the learner's function does with these very arguments, and answers, None included.
+
+    Raises `NotYet` where it fails.
+    """
+    called = function(name, asked)
+    try:
+        return called(*arguments, **named)
+    except (NotYet, Undone):  # raised by what the check handed to it
+        raise
+    except Exception as error:
+        raise NotYet(f"{name} stops with an error ({_told(error)})") from error
+
+
 def ask(name: str, asked: Any, *arguments: Any, **named: Any) -> Any:
     """What the learner's function answers to these arguments; they are copies, so it may be asked again.
 
     Raises `Undone` where it answers None, and `NotYet` where it fails, or changes a tensor that it was given.
     """
-    called = function(name, asked)
     own, own_named = [_copied(value) for value in arguments], {key: _copied(value) for key, value in named.items()}
-    try:
-        answer = called(*own, **own_named)
-    except Exception as error:
-        raise NotYet(f"{name} stops with an error ({_told(error)})") from error
+    answer = call(name, asked, *own, **own_named)
     for before, after in zip([*arguments, *named.values()], [*own, *own_named.values()]):
         if isinstance(before, Tensor) and not _same(before, after):
             raise NotYet(

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from snn_helpers.long.exercise import Check, NotYet, Undone, ask, near, number, tensor
+from snn_helpers.long.exercise import Check, NotYet, Undone, ask, call, near, number, tensor
 
 check = Check()
 
@@ -51,6 +53,7 @@ def said(capsys: pytest.CaptureFixture[str], *answer: Any) -> str:
 
 
 RIGHT = [0.5, torch.tensor(0.5), torch.tensor([0.5], requires_grad=True), np.float32(0.5), np.array(0.5), [0.5], (0.5,)]
+RIGHT += [Decimal("0.5"), Fraction(1, 2)]
 
 
 @pytest.mark.parametrize("answer", RIGHT, ids=repr)
@@ -114,6 +117,25 @@ def test_functions_are_asked_and_what_becomes_of_it_is_told(
     answer: Any, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said(capsys, 2, answer).startswith(words)
+
+
+def test_a_call_hands_over_the_things_themselves_and_lets_what_a_check_says_pass() -> None:
+    given = torch.arange(3.0)
+    assert call("double", in_place, given) is given and given.tolist() == [0, 2, 4]
+    assert call("double", lambda x: None, given) is None
+
+    def unwritten(x: Any) -> None:
+        raise NotImplementedError
+
+    with pytest.raises(NotYet, match=r"^double stops with an error \(NotImplementedError\)$"):
+        call("double", unwritten, given)
+    for mine in (NotYet, Undone):
+
+        def refuses(part: Any, mine: type[Exception] = mine) -> None:
+            raise mine("this part is too large")
+
+        with pytest.raises(mine, match=r"^this part is too large$"):
+            call("accumulate", lambda respond, part: respond(part), refuses, given)
 
 
 @pytest.mark.parametrize("answer", [3, [1], {"key": "a"}, {}])
