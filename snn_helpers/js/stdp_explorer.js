@@ -1,18 +1,25 @@
 // Pairs of spikes, their traces, the window of STDP, and Hebb's rule beside it (chapter 5).
 import { MARGIN, hebb, stdpByTraces, stdpPairs, stdpTrains, stdpWindow } from "./stdp_model.js";
-import { drawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+
+// Reasons why a setting changes nothing that is seen, as things are; "" where it does.
+const isRandom = (get) => ["following", "unrelated"].includes(get("trains"));
+const withoutDelay = (get) => (get("trains") === "unrelated" ? "the two trains are unrelated" : "");
+const withoutInterval = (get) => (get("trains") === "pairings" ? "" : "it is for the spike trains “pairings”");
+const withoutChance = (get) => (isRandom(get) ? "" : "no spike is random");
+const withoutChoice = (get) => (get("trains") === "pair" ? "there is only one pair" : "");
 
 const CONTROLS = [
   { name: "trains", label: "spike trains", options: ["pair", "pairings", "following", "unrelated"] },
-  { name: "delay", label: "delay Δt (steps)", min: -MARGIN, max: MARGIN, step: 1 },
-  { name: "interval", label: "pairing interval (steps)", min: 15, max: 150, step: 1 },
-  { name: "rate", label: "firing rate (a step)", min: 0.005, max: 0.1, step: 0.005 },
-  { name: "seed", label: "seed", min: 0, max: 999, step: 1 },
+  { name: "delay", label: "delay Δt", min: -MARGIN, max: MARGIN, step: 1, unit: "steps", when: withoutDelay },
+  { name: "interval", label: "pairing interval", min: 15, max: 150, step: 1, unit: "steps", when: withoutInterval },
+  { name: "pairing", label: "pairs that count", options: ["all", "nearest"], when: withoutChoice },
   { name: "a_plus", label: "A₊", min: 0, max: 1.5, step: 0.05 },
   { name: "a_minus", label: "A₋", min: 0, max: 1.5, step: 0.05 },
-  { name: "tau_plus", label: "τ₊ (steps)", min: 2, max: 60, step: 0.1 },
-  { name: "tau_minus", label: "τ₋ (steps)", min: 2, max: 60, step: 0.1 },
-  { name: "pairing", label: "pairs that count", options: ["all", "nearest"] },
+  { name: "tau_plus", label: "τ₊", min: 2, max: 60, step: 0.1, unit: "steps" },
+  { name: "tau_minus", label: "τ₋", min: 2, max: 60, step: 0.1, unit: "steps" },
+  { name: "rate", label: "spikes a step", min: 0.005, max: 0.1, step: 0.005, when: withoutChance, more: true },
+  { name: "seed", label: "seed", min: 0, max: 999, step: 1, when: withoutChance, more: true },
 ];
 const REACH = 100;
 
@@ -57,16 +64,14 @@ function render({ model, el }) {
     const byPairs = pairs.reduce((sum, { change }) => sum + change, 0);
     const traces = stdpByTraces(pre, post, settings);
     const rates = hebb(pre, post);
-    const width = Math.max(260, svg.parentElement.clientWidth);
-    const height = 415;
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.setAttribute("height", height);
-    svg.replaceChildren();
+    const { width, height } = fitDrawing(svg, 415);
     const across = { left: 52, width: width - 62 };
     const nX = Math.max(3, Math.floor(across.width / 80));
+    const free = height - 112; // what the axes' words leave to the four plots
+    const tops = [8, 0.42 * free + 54, 0.58 * free + 62, 0.74 * free + 70];
 
     const tall = Math.max(0.2, settings.a_plus, settings.a_minus) * 1.1;
-    const window_ = plot(svg, { ...across, top: 8, height: 120, x: [-REACH, REACH], y: [-tall, tall], nX,
+    const window_ = plot(svg, { ...across, top: tops[0], height: 0.42 * free, x: [-REACH, REACH], y: [-tall, tall], nX,
       xLabel: "delay Δt = t_post − t_pre (steps)", yLabel: "change by a pair" });
     window_.line([[-REACH, 0], [REACH, 0]], "axis");
     for (const [side, kind] of [[1, "first"], [-1, "second"]]) {
@@ -78,9 +83,9 @@ function render({ model, el }) {
       if (Math.abs(delay) <= REACH) window_.dot(delay, stdpWindow(delay, settings), delay > 0 ? "first" : delay < 0 ? "second" : "third");
 
     const x = [0, pre.length];
-    [["pre", pre, 0, "first", 182], ["post", post, 1, "second", 236]].forEach(([name, train, k, kind, top]) => {
+    [["pre", pre, 0, "first", tops[1]], ["post", post, 1, "second", tops[2]]].forEach(([name, train, k, kind, top]) => {
       const most = Math.max(1, ...traces.left[k]);
-      const part = plot(svg, { ...across, top, height: 44, x, y: [-0.35 * most, 1.05 * most], yLabel: name, nY: 2 });
+      const part = plot(svg, { ...across, top, height: 0.16 * free, x, y: [-0.35 * most, 1.05 * most], yLabel: name, nY: 2 });
       train.forEach((spike, t) => { if (spike > 0) part.line([[t, -0.32 * most], [t, -0.08 * most]], kind); });
       part.line(tracePoints(traces.found[k], traces.left[k]), kind);
     });
@@ -90,7 +95,7 @@ function render({ model, el }) {
     const lines = [["threshold", rates.map((rate) => rate * scale)], ["third", traces.weight]];
     const all = lines.flatMap(([, values]) => values);
     const low = Math.min(-0.1, -settings.a_minus, ...all), high = Math.max(0.1, settings.a_plus, ...all), room = 0.08 * (high - low);
-    const bottom = plot(svg, { ...across, top: 292, height: 84, x, y: [low - room, high + room], nX, nY: 3,
+    const bottom = plot(svg, { ...across, top: tops[3], height: 0.26 * free, x, y: [low - room, high + room], nX, nY: 3,
       xLabel: "time (steps)", yLabel: "weight change" });
     bottom.line([[0, 0], [pre.length, 0]], "axis");
     for (const [kind, values] of lines)
