@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 import traitlets
-from scripts import Run, runner
+from scripts import JS, Run, runner
 from snn_chapters.explorers import stdp
 from snn_chapters.explorers.stdp import STDPExplorer
 
@@ -152,7 +153,8 @@ def test_what_the_chapter_answers_of_the_explorer_is_so() -> None:
 def test_settings_are_traits_with_limits() -> None:
     explorer = STDPExplorer(delay=-3, a_minus=0.4)
     assert explorer.rule == {"a_plus": 1.0, "a_minus": 0.4, "tau_plus": 16.8, "tau_minus": 33.7}
-    assert set(explorer._start) == set(STDPExplorer._settings)
+    script = (JS / "stdp_explorer.js").read_text(encoding="utf-8")
+    assert set(re.findall(r'\{ name: "(\w+)"', script)) == set(STDPExplorer._settings) == set(explorer._start)
     for name, wrong in (
         *(("trains", "pears"), ("delay", 61), ("delay", -61), ("delay", 1.5), ("interval", 0), ("rate", 1.1)),
         *(("seed", -1), ("a_plus", -0.1), ("a_minus", -0.1), ("tau_plus", 0.0), ("tau_minus", math.nan)),
