@@ -80,11 +80,15 @@ class EncodingExplorer(Explorer):
         """What is sent, `[n_steps, 784]`, float64."""
         x = self.pixels()
         b: Tensor = x + 0.5
-        if self.code == "steady":
-            return (x / 2).expand(self.n_steps, -1)
-        if self.code == "latency":
-            when = ((1 - b) * (self.n_steps - 1)).round()
-            return ((torch.arange(self.n_steps)[:, None] == when) & (b > 0)).double()
         masks = uniform(self.seed, self.n_steps * SIDE**2).view(self.n_steps, -1)
-        frames: Tensor = masks * x if self.code == "flicker" else (masks < b).double()
+        frames: Tensor
+        if self.code == "flicker":
+            frames = masks * x
+        elif self.code == "steady":
+            frames = (x / 2).expand(self.n_steps, -1)
+        elif self.code == "rate":
+            frames = (masks < b).double()
+        else:
+            when = ((1 - b) * (self.n_steps - 1)).round()
+            frames = ((torch.arange(self.n_steps)[:, None] == when) & (b > 0)).double()
         return frames
