@@ -123,6 +123,8 @@ def test_what_the_chapter_answers_of_the_explorer_is_so() -> None:
     assert decide(behind) == "fails" and mean_and_interval(behind)[0] == pytest.approx(-0.72, abs=0.005)
     assert told(0.1, 0.33, n_seeds=1) == [pytest.approx(3.2, abs=0.05)]
     assert decide(told(0.1, 0.33)) == "open"
+    coarse = RatesExplorer(RECORD, spiking_rate=0.1, other_rate=0.27, grid="coarse")
+    assert coarse.rates()[0] == coarse.fair_rates()[0] and coarse.rates()[1] != coarse.fair_rates()[1]
 
 
 def test_the_rows_are_small_and_those_of_the_record() -> None:
