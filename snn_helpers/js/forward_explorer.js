@@ -1,20 +1,20 @@
 // Learning forward in time, step by step, against backpropagation (chapter 10).
 import { forwardInTime } from "./forward_model.js";
-import { drawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 
 const alone = (why) => (get) => (get("layers") === "one" ? why : "");
 const CONTROLS = [
-  { name: "step", label: "steps gone", min: 0, max: 60, step: 1 },
+  { name: "step", label: "steps gone", min: 0, max: 60, step: 1, unit: "steps" },
   { name: "layers", label: "layers", options: ["one", "two"] },
-  { name: "horizon", label: "steps of the future that the signal knows", min: 0, max: 60, step: 1,
+  { name: "horizon", label: "steps of the future that the signal knows", min: 0, max: 60, step: 1, unit: "steps",
     when: alone("the state of the only neuron is what is read, so no future is needed") },
   { name: "resets", label: "resets, to the eligibility", options: ["known", "ignored"] },
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
-  { name: "penalty", label: "penalty p", min: 0, max: 3, step: 0.05 },
+  { name: "penalty", label: "penalty p", min: 0, max: 3, step: 0.05, more: true },
   { name: "weight", label: "weight of the input", min: 0, max: 1.5, step: 0.01 },
   { name: "bias", label: "steady drive of the second neuron", min: 0, max: 0.6, step: 0.01,
     when: alone("there is no second neuron") },
-  { name: "seed", label: "seed of the flicker", min: 0, max: 999, step: 1 },
+  { name: "seed", label: "seed of the flicker", min: 0, max: 999, step: 1, more: true },
 ];
 const NAMES = [...CONTROLS.map(({ name }) => name), "n_steps"];
 
@@ -45,21 +45,18 @@ function render({ model, el }) {
     const get = (name) => model.get(name);
     const nSteps = get("n_steps"), step = Math.min(get("step"), nSteps);
     const found = forwardInTime({ ...Object.fromEntries(NAMES.map((name) => [name, get(name)])), nSteps });
-    const width = Math.max(260, svg.parentElement.clientWidth);
-    const tall = width < 480 ? 66 : 100; // of each plot: on a phone the whole drawing is to stay in sight
-    const height = 4 * tall + 150;
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.setAttribute("height", height);
-    svg.replaceChildren();
+    const { width, height } = fitDrawing(svg, 550);
+    const low = height < 420; // on a phone: no plot of the state, whose spikes are where the signals are
+    const n = low ? 3 : 4, gap = low ? 20 : 26, tall = (height - 38 - n * gap) / n;
     const across = { left: 56, width: width - 66, x: [-0.5, nSteps - 0.5], nX: Math.max(3, Math.floor(width / 80)) };
-    const within = (values, share = 0.08) => {
-      const low = Math.min(0, ...values), high = Math.max(0, ...values), room = share * (high - low || 1);
-      return [low - room, high + room];
+    const within = (values) => {
+      const least = Math.min(0, ...values), most = Math.max(0, ...values), room = 0.08 * (most - least || 1);
+      return [least - room, most + room];
     };
     const part = (row, values, yLabel, note, xLabel = "") => {
       const y = within(values);
-      const top = 20 + row * (tall + 28);
-      const area = plot(svg, { ...across, top, height: tall, y, yLabel, xLabel, nY: tall < 100 ? 3 : 4 });
+      const top = gap - 6 + row * (tall + gap);
+      const area = plot(svg, { ...across, top, height: tall, y, yLabel, xLabel, nY: tall < 80 ? 3 : 4 });
       if (step < nSteps) area.bar(step - 0.5, nSteps - 0.5, ...y, "causal");
       area.line([[across.x[0], 0], [across.x[1], 0]], "axis");
       area.add("text", { x: across.left + across.width, y: top - 5, "text-anchor": "end" }, note);
@@ -69,24 +66,27 @@ function render({ model, el }) {
     const gone = (values) => points(values).slice(0, step);
 
     const { first, last } = found;
-    const peaks = first.outputs.map((output) => 1 + output);
-    const neuron = part(0, [...first.states, ...peaks], "state", "dashed: the threshold");
-    neuron.line([[across.x[0], 1], [across.x[1], 1]], "threshold");
-    neuron.line(points(first.states), "state");
-    first.outputs.forEach((output, t) => { if (output > 0) neuron.bar(t - 0.3, t + 0.3, 1, 1 + output, "output"); });
+    let row = 0;
+    if (!low) {
+      const peaks = first.outputs.map((output) => 1 + output);
+      const neuron = part(row++, [...first.states, ...peaks], "state", "dashed: the threshold");
+      neuron.line([[across.x[0], 1], [across.x[1], 1]], "threshold");
+      neuron.line(points(first.states), "state");
+      first.outputs.forEach((output, t) => { if (output > 0) neuron.bar(t - 0.3, t + 0.3, 1, 1 + output, "output"); });
+    }
 
     const known = get("resets") === "known";
-    const eligibility = part(1, [...found.exact, ...found.plain], "eligibility",
+    const eligibility = part(row++, [...found.exact, ...found.plain], "eligibility",
       `dashed: with resets ${known ? "ignored" : "known"}`);
     eligibility.line(points(known ? found.plain : found.exact), "threshold");
     eligibility.line(gone(found.eligibilities), "state");
 
-    const signal = part(2, [...found.signals, ...found.wholeSignals], "signal",
+    const signal = part(row++, [...found.signals, ...found.wholeSignals], "signal",
       "dots: with the whole future known");
     found.signals.forEach((value, t) => { if (value !== 0 && t < step) signal.bar(t - 0.3, t + 0.3, 0, value, "output"); });
     found.wholeSignals.forEach((value, t) => { if (value !== 0) signal.dot(t, value, "measured"); });
 
-    const sum = part(3, [...found.sums, ...found.backwards], "sum", "dashed: backpropagation's result",
+    const sum = part(row++, [...found.sums, ...found.backwards], "sum", "dashed: backpropagation's result",
       "time (steps)");
     sum.line([[across.x[0], found.gradient], [across.x[1], found.gradient]], "threshold");
     sum.line(points(found.backwards), "law");

@@ -191,8 +191,6 @@ def test_settings_are_traits_with_limits() -> None:
             setattr(explorer, name, wrong)
     with pytest.raises(TypeError, match="unknown: horizons; the settings are step, layers, horizon"):
         ForwardExplorer(horizons=3)
-    state = explorer.get_state()
-    assert len(state["_esm"]) + len(state["_css"]) < 40_000
 
 
 def test_what_the_chapter_answers_of_the_explorer_is_so(run: Run) -> None:

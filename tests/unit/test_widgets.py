@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -529,6 +530,11 @@ def test_numpy_s_numbers_are_settings_too_and_no_number_is_none() -> None:
 
 def test_scripts_are_files_that_are_shipped() -> None:
     assert widgets._JS == JS
-    assert {path.name for path in JS.iterdir()} == {
-        "simulation.js", "parts.js", "neuron_explorer.js", "window_explorer.js", "digit_playground.js", "explorers.css"
-    }  # fmt: skip
+    # What lies there is a part of the script of an explorer of the book, and nothing else.
+    explorers = {path.name for path in JS.glob("*_explorer.js")} | {"digit_playground.js"}
+    parts = {"parts.js", "neuron.js", "simulation.js", *(path.name for path in JS.glob("*_model.js"))}
+    assert {path.name for path in JS.iterdir()} == explorers | parts | {"explorers.css"}
+    shipped = [bundle(name) for name in sorted(explorers)]
+    for name in parts:
+        first = re.search(r"^export ((?:class|function) \w+)", (JS / name).read_text(encoding="utf-8"), re.M)
+        assert first and any(first[1] in script for script in shipped), f"no explorer uses {name}"

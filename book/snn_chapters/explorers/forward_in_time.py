@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 import traitlets as t
 from torch import Tensor
 
 from snn_helpers import SpikingNet
+from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.widgets import Explorer, Number, Whole, bundle, uniform
 
 LAYERS = ("one", "two")
@@ -23,11 +23,12 @@ class ForwardExplorer(Explorer):
     how many steps ahead the learning signal knows what a spike does to the second neuron; `resets`: the eligibility
     takes the neuron's resets as `"known"`, or as `"ignored"`, which leaves the plain trace of the input; `decay` and
     `penalty` as in `neuron_step`; `weight`, of the input; `bias`, the second neuron's steady current; `seed`, of the
-    flicker; `n_steps`.
+    flicker; `n_steps`, which has no slider. `controls` and `more`: see `Explorer`.
     """
 
     _esm = bundle("forward_explorer.js")
     _settings = ("step", "layers", "horizon", "resets", "decay", "penalty", "weight", "bias", "seed", "n_steps")
+    _without_control = ("n_steps",)
 
     step = Whole(60, min=0).tag(sync=True)
     layers = t.Enum(LAYERS, default_value="two").tag(sync=True)
@@ -49,9 +50,8 @@ class ForwardExplorer(Explorer):
         net = SpikingNet(
             self.n_steps, 0, (1,) * (2 + LAYERS.index(self.layers)), self.decay, 1.0, self.penalty, "scale"
         ).double()
-        first, *above = net.layers
-        with torch.no_grad():
-            for layer, weight, bias in ((first, self.weight, 0.0), *((layer, 1.0, self.bias) for layer in above)):
-                layer.linear.weight.fill_(weight)
-                layer.linear.bias.fill_(bias)
+        weights, biases = (self.weight, 1.0), (0.0, self.bias)
+        for layer, weight, bias in zip(plain_layers(net, "ForwardExplorer"), weights, biases):
+            layer.linear.weight.data.fill_(weight)
+            layer.linear.bias.data.fill_(bias)
         return net
