@@ -142,7 +142,7 @@ def test_what_the_chapter_answers_of_the_explorer_is_so(run: Run) -> None:
     assert all(abs(before) < 0.1 and abs(after) < 0.1 for before, after in sides(wanted=0.5))
     assert all(before > 0.7 and abs(after) < 0.1 for before, after in sides(wanted=0.5, weigh="times its error"))
     weighed = [start | {"seed": seed, "wanted": 0.5, "weigh": "times its error"} for seed in seeds]
-    for found in run("return s.windowAmongMany(c)", weighed):  # the dots follow the dotted line
+    for found in run("return s.windowAmongMany(c)", weighed):  # the dots come near the dotted line
         assert all(abs(change - left) < 0.2 for change, left in zip(found["change"][REACH:], found["left"]))
 
 
