@@ -69,6 +69,12 @@ export function set(model, values) {
   model.save_changes?.(); // not every host has something to save to
 }
 
+/** Bytes as a DataView, however the host hands them over: some as a buffer, and a host that has only JSON in base64. */
+export function viewOf(value) {
+  if (typeof value === "string") return new DataView(Uint8Array.from(atob(value), (letter) => letter.charCodeAt(0)).buffer);
+  return ArrayBuffer.isView(value) ? new DataView(value.buffer, value.byteOffset, value.byteLength) : new DataView(value);
+}
+
 /** Call `told` when one of the settings changes; returns what ends it, where the host has a way to. */
 export function listen(model, names, told) {
   for (const name of names) model.on(`change:${name}`, told);
@@ -367,7 +373,7 @@ export function plot(svg, { left, top, width, height, x, y, xLabel = "", yLabel 
     bar: (a0, a1, b0, b1, kind) => add("rect", {
       x: Math.min(px(a0), px(a1)), y: Math.min(py(b0), py(b1)), width: Math.abs(px(a1) - px(a0)),
       height: Math.abs(py(b1) - py(b0)), class: `snn-bar snn-${kind}` }),
-    dot: (a, b, kind) => add("circle", { cx: px(a), cy: py(b), r: 3.2, class: `snn-dot snn-${kind}` }),
+    dot: (a, b, kind) => add("circle", { cx: px(a).toFixed(2), cy: py(b).toFixed(2), r: 3.2, class: `snn-dot snn-${kind}` }),
     word: (a, b, text, kind, anchor = "start") => add("text", { x: px(a), y: py(b), class: `snn-${kind}`, "text-anchor": anchor }, text),
   };
 }
