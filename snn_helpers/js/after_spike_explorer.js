@@ -7,7 +7,7 @@ const CONTROLS = [
   { name: "late_current", label: "steady current after the spike", min: 0, max: 2, step: 0.05, when: none },
   { name: "strength", label: "after-spike, strength a", min: 0, max: 2, step: 0.01 },
   { name: "after_decay", label: "after-spike, decay γ", min: 0, max: 0.95, step: 0.01, when: none },
-  { name: "trace", label: "autograd takes the trace", options: ["followed", "taken as given"],
+  { name: "trace", label: "trace, to autograd", options: ["followed", "taken as given"],
     when: (get) => none(get) || (get("late_current") === 0 ? "no current brings the trace out" : "") },
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
   { name: "amplitude", label: "height of the spike", min: 0.1, max: 2, step: 0.05 },
