@@ -8,6 +8,7 @@ import json
 import os
 import pkgutil
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -556,12 +557,14 @@ def test_numpy_s_numbers_are_settings_too_and_no_number_is_none() -> None:
 
 def test_scripts_are_files_that_are_shipped() -> None:
     assert widgets._JS == JS
-    names = [path.stem for path in (ROOT / "book" / "snn_chapters" / "explorers").glob("[a-z]*.py")]
-    of_chapters = {f"{name}_{part}.js" for name in names for part in ("model", "explorer")}
-    assert {path.name for path in JS.iterdir()} == of_chapters | {
-        "neuron.js", "simulation.js", "parts.js", "neuron_explorer.js", "window_explorer.js", "digit_playground.js",
-        "explorers.css",
-    }  # fmt: skip
+    # What lies there is a part of the script of an explorer of the book, and nothing else.
+    explorers = {path.name for path in JS.glob("*_explorer.js")} | {"digit_playground.js"}
+    parts = {"parts.js", "neuron.js", "simulation.js", *(path.name for path in JS.glob("*_model.js"))}
+    assert {path.name for path in JS.iterdir()} == explorers | parts | {"explorers.css"}
+    shipped = [bundle(name) for name in sorted(explorers)]
+    for name in parts:
+        first = re.search(r"^export ((?:class|function) \w+)", (JS / name).read_text(encoding="utf-8"), re.M)
+        assert first and any(first[1] in script for script in shipped), f"no explorer uses {name}"
 
 
 # --- in a browser: controls, drawings and hosts --------------------------------------------------
