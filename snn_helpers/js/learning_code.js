@@ -13,7 +13,8 @@ const FORWARD = `    optimizer.zero_grad()
         # The bias is the weight of one more input, which is always 1.
         inputs = F.pad(inputs, (0, 1), value=1.0)
         gradient = three_factors(inputs, signals, slopes, layer.decay)
-        layer.linear.weight.grad, layer.linear.bias.grad = gradient[:, :-1], gradient[:, -1]
+        layer.linear.weight.grad = gradient[:, :-1]
+        layer.linear.bias.grad = gradient[:, -1]
 `;
 
 const NONE = `    # The hidden layer stays as it is.

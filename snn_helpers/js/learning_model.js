@@ -491,6 +491,7 @@ export function readWindow(window) {
 // --- training ---
 
 export const BATCH = 20, MOMENTUM = 0.5, LOSS_EVERY = 100;
+const RUN_AWAY = 1e4; // a loss from which no training comes back; it guesses at about 2.3
 
 /** The order of the digits in an epoch. */
 export function shuffled(n, seed, epoch) {
@@ -572,7 +573,7 @@ export class Training {
       const loss = this.lossSum / this.nLosses;
       this.losses.push([this.seen - this.nLosses / 2, loss]);
       this.lossSum = this.nLosses = 0;
-      if (!Number.isFinite(loss)) this.diverged = true;
+      if (!(loss < RUN_AWAY)) this.diverged = true;
     }
     yield "batch";
   }

@@ -42,7 +42,7 @@ export function startLearning(tell, slice) {
 
   function report() {
     if (!drawn || !changed || training.tests.length === 0) return;
-    if (running && performance.now() - told < 150) return;
+    if (running && performance.now() - told < data.pace) return;
     drawn = changed = false;
     told = performance.now();
     const { learner, losses, tests, seen, cosine, diverged, window, settings } = training, [hidden] = learner.layers;

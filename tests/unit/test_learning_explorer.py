@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 import traitlets
 from scripts import Run, runner
-from snn_chapters.credit import cosines, Controls, gradient_step, mean_change, rule_steps
+from snn_chapters.credit import Controls, cosines, gradient_step, mean_change, rule_steps
 from snn_chapters.explorers import learning
 from snn_chapters.explorers.learning import (
     BATCH,
@@ -112,7 +112,7 @@ def by_autograd(net: SpikingNet, frames: Tensor, labels: Tensor) -> float:
     net.zero_grad()
     loss = F.nll_loss(net.read_out(net.run(frames)).log_softmax(dim=1), labels)
     loss.backward()
-    return float(loss)
+    return loss.item()
 
 
 def apart(found: Any, expected: Tensor) -> float:
@@ -149,9 +149,8 @@ def test_gradients_are_those_of_autograd_in_hundreds_of_random_settings(run: Run
 def test_three_factors_are_chapter_10s_network_forward_in_time(run: Run) -> None:
     """Not autograd's graph: `OnlineNet`, shown the page's own flicker by a generator that plays it."""
     rng = random.Random(10)
-    for _ in range(20):
-        net, frames, labels, case = random_case(rng, "three factors", hidden=(rng.randrange(2, 9),))
-        [found] = run(ONE_BATCH, [case])
+    cases = [random_case(rng, "three factors", hidden=(rng.randrange(2, 9),)) for _ in range(20)]
+    for (net, frames, labels, case), found in zip(cases, run(ONE_BATCH, [case for *_, case in cases])):
         for layer, factors, step in zip(net.layers, trace_credit(net, frames, labels), found["steps"]):
             gradient = three_factors(factors.inputs, factors.signals, factors.slopes, layer.decay)
             assert apart(step, -gradient) < 1e-9
@@ -174,24 +173,21 @@ def test_three_factors_are_chapter_10s_network_forward_in_time(run: Run) -> None
 
 
 def test_the_gradient_is_the_slope_of_the_loss_where_the_loss_is_smooth(run: Run) -> None:
-    """By differences, with no derivative taken. Resets but subtract's jump as spikes come and go; so none comes here."""
-    rng, checked = random.Random(3), 0
-    while checked < 12:
-        net, _, _, case = random_case(rng, "backpropagation", hidden=(4,))
-        if case["neuron"]["decay"] == 0:
-            continue
-        [found] = run(ONE_BATCH, [case])
-        j, i, tiny = rng.randrange(4), rng.randrange(case["sizes"][0]), 1e-6
-        shifted = []
-        for sign in (1, -1):
+    """By differences, with no derivative taken: a shift so small that no spike comes or goes."""
+    rng, tiny, cases, places = random.Random(3), 1e-6, [], []
+    for _ in range(40):
+        *_, case = random_case(rng, "backpropagation", hidden=(4,))
+        places.append((rng.randrange(4), rng.randrange(case["sizes"][0])))
+        for shift in (0, tiny, -tiny):
             weights = [[list(row) for row in layer] for layer in case["weights"]]
-            weights[0][j][i] += sign * tiny
-            shifted.append({**case, "weights": weights})
-        up, down = (other["loss"] for other in run(ONE_BATCH, shifted))
-        slope, gradient = (up - down) / (2 * tiny), -found["steps"][0][j][i]
-        if abs(slope) > 1e-4:
-            assert abs(slope - gradient) < 1e-4 * abs(slope) + 1e-8
-            checked += 1
+            weights[0][places[-1][0]][places[-1][1]] += shift
+            cases.append({**case, "weights": weights})
+    found, n_sloping = run(ONE_BATCH, cases), 0
+    for (j, i), here, up, down in zip(places, found[0::3], found[1::3], found[2::3]):
+        slope = (up["loss"] - down["loss"]) / (2 * tiny)
+        assert abs(slope + here["steps"][0][j][i]) < 1e-4 * abs(slope) + 1e-8
+        n_sloping += abs(slope) > 1e-4
+    assert n_sloping > 10
 
 
 # --- the rules of pairs, and the window -------------------------------------------------------------
@@ -247,26 +243,24 @@ def test_cosines_shown_are_those_of_chapter_8(run: Run) -> None:
 def test_stdp_is_chapter_5s_pair_rule(run: Run) -> None:
     """For inputs that are spikes: each pair once, with the neuron's spikes in the step that hands them out."""
     rng = random.Random(6)
-    for _ in range(20):
-        net, frames, labels, case = random_case(rng, "STDP", hidden=(6,))
-        spikes = (frames > 1).double()
-        tau = case["neuron"]["decay"]
-        if tau in (0.0, 1.0):
-            continue
+    drawn = [random_case(rng, "STDP", hidden=(6,)) for _ in range(40)]
+    drawn = [each for each in drawn if each[3]["neuron"]["decay"] not in (0.0, 1.0)]
+    body = ONE_BATCH.replace("learner.apply(", "const raw = learner.layers[0].rows(learner.ruleStep);\nlearner.apply(")
+    body = body.replace("return { logits", "return { raw, logits")
+    shown = [{**case, "frames": (frames > 1).double().tolist()} for _, frames, _, case in drawn]
+    for (net, frames, labels, case), found in zip(drawn, run(body, shown)):
+        spikes, tau = (frames > 1).double(), case["neuron"]["decay"]
         fired = (trace_credit(net, spikes, labels)[0].outputs > 0).double()
         post = torch.cat([torch.zeros_like(fired[:1]), fired[:-1]])
         constant = -1 / torch.tensor(tau, dtype=torch.float64).log().item()
         expected = pair_stdp(spikes[:-1], post, 1.0, 1.0, constant, constant)
-        body = ONE_BATCH.replace("learner.apply(", "const raw = learner.layers[0].rows(learner.ruleStep);\nlearner.apply(")
-        [found] = run(body.replace("return { logits", "return { raw, logits"), [{**case, "frames": spikes.tolist()}])
         assert apart(found["raw"], expected) < 1e-9
 
 
 def test_windows_are_chapter_8s_for_spikes_raised_and_lowered(run: Run) -> None:
     rng, n_moved = random.Random(9), 0
-    for _ in range(60):
-        net, frames, labels, case = random_case(rng, "backpropagation", hidden=(8,))
-        [found] = run(ONE_BATCH, [case])
+    cases = [random_case(rng, "backpropagation", hidden=(8,)) for _ in range(60)]
+    for (net, frames, labels, case), found in zip(cases, run(ONE_BATCH, [case for *_, case in cases])):
         assert found["unlike"] < 1e-9
         hidden = trace_credit(net, frames, labels)[0]
         inputs, _, slopes, signals = hidden
@@ -283,8 +277,7 @@ def test_windows_are_chapter_8s_for_spikes_raised_and_lowered(run: Run) -> None:
             change = mean_change(-credit / unit, (which != 0).double(), inputs, n)
             assert apart(found["window"][kind]["change"][inside], torch.tensor(change).double()) < 1e-5
             kernel = [
-                float(-w.sum() / which.abs().sum().clamp(min=1e-30))
-                for w in pair_weights(which, slopes, decay, n + 1)
+                float(-w.sum() / which.abs().sum().clamp(min=1e-30)) for w in pair_weights(which, slopes, decay, n + 1)
             ]
             own = torch.tensor([0.0] * n + kernel, dtype=torch.float64)
             assert apart(found["window"][kind]["own"][inside], own) < 1e-6
@@ -340,3 +333,185 @@ def test_streams_of_draws_are_apart(run: Run) -> None:
     inverse = pow(0x6D2B79F5, -1, 2**32)
     starts = sorted((value * inverse) % 2**32 for value in found)
     assert min(b - a for a, b in zip(starts, starts[1:])) > 10**6
+
+
+# --- the code, the explorer ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def in_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """As `run`; `s` is the script of the page, without what touches the page."""
+    with runner("learning_code.js", tmp_path_factory.mktemp("code")) as found:
+        yield found
+
+
+N_DIGITS = 400
+TRAINED = """
+const settings = c.settings;
+const training = new s.Training(s.unpackDigits(Uint8Array.from(c.bytes), 196), c.labels, 196, c.labels.length, settings);
+const { layers } = training.learner, apply = training.learner.apply.bind(training.learner);
+let first = null;
+training.learner.apply = (...given) => {
+  apply(...given);
+  first ??= layers.map((layer) => [layer.rows(layer.step), Array.from(layer.biasStep)]);
+};
+while (training.updates < 20) training.next();
+return { first, weights: layers.map((layer) => layer.rows()), losses: training.losses };
+"""
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_code_runs_and_finds_the_same_gradient_and_training(
+    run: Run, in_page: Run, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digits = load_mnist("train", "subset")
+    explorer = LearningExplorer(
+        digits, digits, N_DIGITS, 20, rule=rule, decay=0.85, threshold=0.9, penalty=1.2, n_steps=9, n_hidden=12, seed=3
+    )
+    settings = explorer._start
+    in_the_page = {"nTrain": explorer._n_train, "source": explorer._source, "batch": BATCH, "momentum": 0.5}
+    [code] = in_page("return s.pytorchCode(c.settings, c.page)", [{"settings": settings, "page": in_the_page}])
+    assert max(map(len, code.splitlines())) <= 84
+    n_bytes = N_DIGITS * 98
+    case = {
+        "settings": settings,
+        "bytes": list(explorer._digits[:n_bytes]),
+        "labels": list(explorer._labels[:N_DIGITS]),
+    }
+    [found] = run(TRAINED, [case])
+
+    gradients: list[Any] = []
+    step = torch.optim.SGD.step
+
+    def noted(optimizer: torch.optim.SGD) -> None:
+        if not gradients:
+            gradients.extend(None if p.grad is None else p.grad.clone() for p in optimizer.param_groups[0]["params"])
+        step(optimizer)
+
+    monkeypatch.setattr(torch.optim.SGD, "step", noted)
+    names: dict[str, Any] = {}
+    exec(compile(code, "the page's code", "exec"), names)
+    ours = [part for layer in found["first"] for part in layer]
+    assert len(ours) == len(gradients) == 4
+    for mine, gradient in zip(ours, gradients):
+        if gradient is None:
+            assert not torch.tensor(mine).any()
+        else:
+            assert gradient.abs().max() > 0 and apart(mine, -gradient) < 1e-5
+    # And so for twenty updates: the same digits in the same order, the same flicker, momentum and rate.
+    for layer, weights in zip(names["net"].layers, found["weights"]):
+        assert apart(weights, layer.linear.weight.detach()) < 1e-5
+
+
+def test_the_pages_code_speaks_as_python_does(in_page: Run) -> None:
+    settings = LearningExplorer(*2 * [digits_of(20)], 20, 5, decay=1.0, reset="zero")._start
+    page = {"nTrain": 20, "source": "auto", "batch": BATCH, "momentum": 0.5}
+    [code] = in_page("return s.pytorchCode(c[0], c[1])", [[settings, page]])
+    assert "decay = 1\n" in code and 'reset="zero"' in code and 'load_mnist("train", "auto")' in code
+
+
+def digits_of(n: int) -> TensorDataset:
+    images = torch.randint(0, 256, (n, 1, 28, 28), generator=torch.Generator().manual_seed(n)) / 255 - 0.5
+    return TensorDataset(images, torch.arange(n) % 10)
+
+
+def test_the_explorer_carries_digits_of_four_bits() -> None:
+    train, held_out = digits_of(30), digits_of(12)
+    explorer = LearningExplorer(train, held_out, 25, 10, rule="Hebb")
+    assert len(explorer._digits) == 35 * 98 and explorer._n_train == 25 and explorer.rule == "Hebb"
+    assert list(explorer._labels) == [k % 10 for k in (*range(25), *range(10))]
+    image = train.tensors[0][3, 0]
+    byte = explorer._digits[3 * 98 + 8]  # the pixels (1, 2) and (1, 3) of the small image
+    expected = [round(15 * float(image[2:4, c : c + 2].mean() + 0.5)) for c in (4, 6)]
+    assert [byte >> 4, byte & 15] == expected
+    images, labels = small_digits(train, 25)
+    assert images.dtype == torch.float64 and images.min() >= -0.5 and images.max() <= 0.5 and len(labels) == 25
+    torch.testing.assert_close(images[3].view(14, 14)[1, 2:4] + 0.5, torch.tensor(expected).double() / 15)
+
+
+def test_what_does_not_fit_is_refused_in_words() -> None:
+    digits = digits_of(20)
+    with pytest.raises(ValueError, match="n_examples must lie between 1 and 20, not 21"):
+        LearningExplorer(digits, digits, 21, 5)
+    with pytest.raises(ValueError, match=r"784 pixels, not 196 \(digit 0\)"):
+        small_digits(TensorDataset(torch.zeros(1, 1, 14, 14), torch.zeros(1)), 1)
+    with pytest.raises(ValueError, match="between -0.5 and 0.5"):
+        small_digits(TensorDataset(torch.full((1, 1, 28, 28), float("nan")), torch.zeros(1)), 1)
+    with pytest.raises(TypeError, match="unknown: rules; the settings are rule, learning_rate"):
+        LearningExplorer(digits, digits, 20, 5, rules="Hebb")
+    explorer = LearningExplorer(digits, digits, 20, 5)
+    for name, wrong in (("rule", "Oja"), ("n_steps", 2), ("learning_rate", -1.0), ("n_hidden", 0), ("reset", "soft")):
+        with pytest.raises(traitlets.TraitError, match=name):
+            setattr(explorer, name, wrong)
+
+
+def test_page_python_and_model_agree_on_their_constants(run: Run) -> None:
+    [found] = run("return [s.RULES, s.REACH, s.BATCH, s.MOMENTUM]", [0])
+    assert found == [list(RULES), REACH, BATCH, 0.5]
+    page = bundle("learning_explorer.js")
+    assert f"SIDE = 14, REACH = {REACH}, N_SHOWN = 20, BATCH = {BATCH}, MOMENTUM = 0.5;" in page
+    assert "const LEARNING_RULES = [" + ", ".join(f'"{rule}"' for rule in RULES) + "];" in page
+
+
+def test_scripts_for_page_and_worker_are_whole_modules() -> None:
+    for name in ("learning_explorer.js", "learning_worker.js"):
+        text = bundle(name)
+        assert not [line for line in text.splitlines() if line.startswith("import ")]
+        assert text.count("export ") == text.count("export default") == 1
+    assert LearningExplorer(*2 * [digits_of(20)], 20, 5)._worker == bundle("learning_worker.js")
+
+
+# --- a training as a whole -----------------------------------------------------------------------------
+
+
+def test_settings_that_change_on_the_way_act_from_the_next_batch_on(run: Run) -> None:
+    """More steps, in the middle of a batch of a rule of pairs: this batch ends as it began."""
+    body = """
+    const base = { decay: 0.9, threshold: 1, penalty: 1.5, reset: "scale", n_steps: 6, n_hidden: 8, seed: 1, rule: "STDP", learning_rate: 0.1 };
+    const pixels = Float64Array.from({ length: 60 * 16 }, (_, i) => ((i * 7919) % 97) / 97 - 0.5);
+    const labels = Array.from({ length: 60 }, (_, i) => i % 10);
+    const make = () => new s.Training(pixels, labels, 16, 50, { ...base });
+    const one = make(), other = make();
+    while (one.updates < 1) one.next();
+    while (other.updates < 1) {
+      if (other.tests.length && other.learner.size && !other.pending) other.set({ ...base, n_steps: 30 });
+      other.next();
+    }
+    const same = other.learner.layers.every((layer, k) => layer.weights.every((value, i) => value === one.learner.layers[k].weights[i]));
+    const before = other.learner.nSteps;
+    while (other.updates < 3) other.next();
+    return [same, before, other.learner.nSteps, other.learner.layers[0].weights.every(Number.isFinite), other.tests.length];
+    """
+    assert run(body, [0]) == [[True, 6, 30, True, 1]]
+
+
+def test_a_training_that_diverges_stops(run: Run) -> None:
+    body = """
+    const settings = { decay: 1, threshold: 0.1, penalty: 0, reset: "subtract", n_steps: 12, n_hidden: 8, seed: 1,
+      rule: "backpropagation", learning_rate: 1e200 };
+    const pixels = Float64Array.from({ length: 60 * 16 }, (_, i) => ((i * 7919) % 97) / 97 - 0.5);
+    const training = new s.Training(pixels, Array.from({ length: 60 }, (_, i) => i % 10), 16, 50, settings);
+    let n = 0;
+    while (!training.diverged && n < 20000) { training.next(); n += 1; }
+    return [training.diverged, n < 20000];
+    """
+    assert run(body, [0]) == [[True, True]]
+
+
+def test_it_learns_to_read_digits_that_are_held_out(run: Run) -> None:
+    """4,000 digits, the book's own small set; guessing reads one in ten."""
+    train, test = load_mnist("train", "subset"), load_mnist("test", "subset")
+    explorer = LearningExplorer(train, test, 1000, 200, n_steps=12)
+    body = """
+    const training = new s.Training(s.unpackDigits(Uint8Array.from(c.bytes), 196), c.labels, 196, c.nTrain, c.settings);
+    while (training.seen < 4000 || !training.isWhole) training.next();
+    return training.tests.map(([, share]) => share);
+    """
+    case = {
+        "bytes": list(explorer._digits),
+        "labels": list(explorer._labels),
+        "nTrain": 1000,
+        "settings": explorer._start,
+    }
+    [shares] = run(body, [case])
+    assert shares[0] < 0.3 and max(shares[-3:]) > 0.6

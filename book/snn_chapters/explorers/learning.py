@@ -133,7 +133,7 @@ class LearningExplorer(Explorer):
         self,
         train: Dataset[Any],
         held_out: Dataset[Any],
-        n_train: int = 2000,
+        n_train: int = 3000,
         n_held_out: int = 500,
         **settings: Any,
     ) -> None:
