@@ -558,8 +558,9 @@ def test_numpy_s_numbers_are_settings_too_and_no_number_is_none() -> None:
 def test_scripts_are_files_that_are_shipped() -> None:
     assert widgets._JS == JS
     # What lies there is a part of the script of an explorer of the book, and nothing else.
-    explorers = {path.name for path in JS.glob("*_explorer.js")} | {"digit_playground.js"}
-    parts = {"parts.js", "neuron.js", "simulation.js", *(path.name for path in JS.glob("*_model.js"))}
+    explorers = {path.name for path in JS.glob("*_explorer.js")} | {"digit_playground.js", "learning_worker.js"}
+    parts = {"parts.js", "neuron.js", "simulation.js", "learning_code.js"}
+    parts |= {path.name for path in JS.glob("*_model.js")}
     assert {path.name for path in JS.iterdir()} == explorers | parts | {"explorers.css"}
     shipped = [bundle(name) for name in sorted(explorers)]
     for name in parts:
