@@ -370,6 +370,8 @@ export function plot(svg, { left, top, width, height, x, y, xLabel = "", yLabel 
     px, py, add,
     line: (points, kind) => add("polyline", {
       points: points.map(([a, b]) => `${px(a).toFixed(2)},${py(b).toFixed(2)}`).join(" "), class: `snn-line snn-${kind}` }),
+    area: (points, kind) => add("polygon", {
+      points: points.map(([a, b]) => `${px(a).toFixed(2)},${py(b).toFixed(2)}`).join(" "), class: `snn-area snn-${kind}` }),
     bar: (a0, a1, b0, b1, kind) => add("rect", {
       x: Math.min(px(a0), px(a1)), y: Math.min(py(b0), py(b1)), width: Math.abs(px(a1) - px(a0)),
       height: Math.abs(py(b1) - py(b0)), class: `snn-bar snn-${kind}` }),
