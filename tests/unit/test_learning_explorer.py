@@ -9,26 +9,21 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-import traitlets
 from scripts import Run, runner
 from snn_chapters.credit import Controls, cosines, gradient_step, mean_change, rule_steps
 from snn_chapters.explorers import learning
 from snn_chapters.explorers.learning import (
-    BATCH,
     RULES,
-    LearningExplorer,
     draw_weights,
     flickering_batch,
-    small_digits,
 )
 from snn_chapters.forward_in_time import OnlineNet
 from torch import Tensor
-from torch.utils.data import TensorDataset
 
-from snn_helpers import SpikingNet, load_mnist
+from snn_helpers import SpikingNet
 from snn_helpers.neurons import RESETS
 from snn_helpers.plasticity import Credit, pair_stdp, pair_weights, three_factors, trace_credit
-from snn_helpers.widgets import bundle, uniform
+from snn_helpers.widgets import uniform
 
 REACH = 8
 BY_PAIRS = {"error x pre first": "pre first", "Hebb": "rates", "STDP": "STDP"}
