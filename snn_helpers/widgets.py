@@ -28,7 +28,7 @@ from .networks import SpikingNet
 from .neurons import RESETS
 
 _JS = Path(__file__).parent / "js"
-_IMPORT = re.compile(r'^import \{[^}]*\} from "\./([\w.]+)";\n', re.M)
+_IMPORT = re.compile(r'^(?:im|ex)port \{[^}]*\} from "\./([\w.]+)";\n', re.M)
 
 
 def bundle(name: str) -> str:

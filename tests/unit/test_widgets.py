@@ -529,6 +529,9 @@ def test_numpy_s_numbers_are_settings_too_and_no_number_is_none() -> None:
 
 def test_scripts_are_files_that_are_shipped() -> None:
     assert widgets._JS == JS
-    assert {path.name for path in JS.iterdir()} == {
-        "simulation.js", "parts.js", "neuron_explorer.js", "window_explorer.js", "digit_playground.js", "explorers.css"
+    names = [path.stem for path in (ROOT / "book" / "snn_chapters" / "explorers").glob("[a-z]*.py")]
+    of_chapters = {f"{name}_{part}.js" for name in names for part in ("model", "explorer")}
+    assert {path.name for path in JS.iterdir()} == of_chapters | {
+        "neuron.js", "simulation.js", "parts.js", "neuron_explorer.js", "window_explorer.js", "digit_playground.js",
+        "explorers.css",
     }  # fmt: skip
