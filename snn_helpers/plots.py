@@ -47,7 +47,7 @@ def use_style() -> None:
 
 
 def plot_neuron(ax: Axes, state: Tensor, output: Tensor, threshold: float, title: str = "") -> None:
-    """One neuron over time: its state as a line, its outputs as stems, its threshold.
+    """One neuron over time: its state as a line, its outputs as bars from the threshold up, as the explorer has them.
 
     `state`, `output`: `[T]`, in units of the state.
     """
@@ -56,11 +56,9 @@ def plot_neuron(ax: Axes, state: Tensor, output: Tensor, threshold: float, title
     ax.plot(steps, state.detach().cpu(), color=BLUE, label="state")
     fired = [t for t in steps if output[t] > 0]
     if fired:
-        stems = ax.stem(
-            fired, output.detach().cpu()[fired].tolist(), linefmt=RED, markerfmt=" ", basefmt=" ", label="output"
-        )
-        stems.stemlines.set_linewidth(2)
-    ax.set(xlabel="time (steps)", ylabel="state, output", title=title)
+        heights = output.detach().cpu()[fired].tolist()
+        ax.bar(fired, heights, width=0.6, bottom=threshold, color=RED, label="output")
+    ax.set(xlabel="time (steps)", ylabel="state", title=title)
     ax.legend(loc="upper right", ncols=3, fontsize=9)
 
 

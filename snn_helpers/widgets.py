@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+from collections.abc import Sequence
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -97,18 +98,41 @@ class Buffer(t.Bytes):
 
 
 class Explorer(anywidget.AnyWidget):
-    """Common to all: the style, and the settings that the reset button brings back."""
+    """Common to all: the style, the settings that the reset button brings back, and which of them have a control.
+
+    Parameters
+    ----------
+    controls : names of the settings that have a control, in their order; all of them if not given. The others
+        keep the values that they have: a chapter need not show what only a later one explains.
+    more : names of settings whose controls are folded away under "More settings".
+    settings : the traits' values at the start.
+
+    Raises
+    ------
+    TypeError : for a setting that the explorer does not have.
+    ValueError : for the name of a control that it does not have.
+    """
 
     _css = _JS / "explorers.css"
     _start = t.Dict().tag(sync=True)
+    _controls: t.List[Any] = t.List(t.Unicode(), default_value=None, allow_none=True).tag(sync=True)
+    _more: t.List[Any] = t.List(t.Unicode()).tag(sync=True)
     _settings: tuple[str, ...] = ()
+    _without_control: tuple[str, ...] = ()
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, *, controls: Sequence[str] | None = None, more: Sequence[str] = (), **settings: Any) -> None:
         unknown = sorted(set(settings) - set(self._settings))
         if unknown:
             raise TypeError(f"unknown: {', '.join(unknown)}; the settings are {', '.join(self._settings)}")
+        moved = [name for name in self._settings if name not in self._without_control]
+        for name in (*(controls or ()), *more):
+            if name not in moved:
+                raise ValueError(f"no control is called {name!r}; the controls are {', '.join(moved)}")
         super().__init__(**settings)
         self._start = {name: getattr(self, name) for name in self._settings}
+        self._more = list(more)
+        if controls is not None:
+            self._controls = list(dict.fromkeys((*controls, *more)))
 
 
 class NeuronExplorer(Explorer):
@@ -116,11 +140,13 @@ class NeuronExplorer(Explorer):
 
     Traits, which the sliders set and Python can read, set and observe: `decay`, `threshold`,
     `penalty` and `reset` as in `neuron_step`; `strength`, the mean of the current; `flicker`, from 0
-    (steady) to 1 (uniform between 0 and twice the mean); `seed`; `n_steps`.
+    (steady) to 1 (uniform between 0 and twice the mean); `seed`; `n_steps`, which has no slider.
+    `controls` and `more`: see `Explorer`.
     """
 
     _esm = bundle("neuron_explorer.js")
     _settings = ("decay", "threshold", "penalty", "reset", "strength", "flicker", "seed", "n_steps")
+    _without_control = ("n_steps",)
 
     decay = Number(0.9, min=0, max=1).tag(sync=True)
     threshold = Number(1.0, min=0.01).tag(sync=True)
@@ -142,7 +168,7 @@ class WindowExplorer(Explorer):
 
     Traits: `decay`, `threshold`, `penalty` and `reset` as in `neuron_step`; `earlier`, how many steps
     before it the neuron fired too (0: it did not); `strength` and `after_decay`, the size and length
-    of the after-spike of chapter 09 (strength 0: there is none).
+    of the after-spike of chapter 09 (strength 0: there is none). `controls` and `more`: see `Explorer`.
     """
 
     _esm = bundle("window_explorer.js")

@@ -1,6 +1,6 @@
 // A trained network that reads what is drawn, step by step (chapter 3).
 import { Network, flickerFrame, rasterise, unpackLayers } from "./simulation.js";
-import { frame, keepDrawn, liveText, make, newId, panel, round, set } from "./parts.js";
+import { frame, isNarrow, keepDrawn, listen, liveText, make, newId, panel, round, set, spreadOut, viewOf } from "./parts.js";
 
 const PAD = 252; // pixels on the page, nine for each of the digit's
 const SPEEDS = { "8 steps/s": 8, "20 steps/s": 20, "fastest": Infinity };
@@ -34,11 +34,12 @@ function moving(title, shape) {
 }
 
 function bytesOf(value) {
-  return new Uint8Array(value.buffer, value.byteOffset, value.byteLength);
+  const { buffer, byteOffset, byteLength } = viewOf(value);
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** The pad: strokes with mouse, finger or pen; with the keyboard, arrows move and space lets the pen down or up. */
-function drawingPad(onStroke) {
+function drawingPad(onBegin, onStroke) {
   const canvas = make("canvas", { class: "snn-pad", width: PAD, height: PAD, tabindex: "0", role: "application",
     "aria-label": "Drawing pad. Draw a digit with mouse or finger; with the keyboard, arrows move the pen, space lets it down or up." });
   const context = canvas.getContext("2d");
@@ -63,7 +64,7 @@ function drawingPad(onStroke) {
       path.forEach((point) => context.lineTo(...point));
       context.stroke();
     }
-    if (document.activeElement === canvas) {
+    if (canvas.matches(":focus")) {
       context.fillStyle = pen.down ? "#56b4e9" : "#ffffff";
       context.fillRect(pen.x - 2, pen.y - 9, 4, 18);
       context.fillRect(pen.x - 9, pen.y - 2, 18, 4);
@@ -74,6 +75,7 @@ function drawingPad(onStroke) {
     if (shownPixels) { shownPixels = null; strokes = []; }
     stroke = [point];
     strokes.push(stroke);
+    onBegin();
   }
 
   function end() {
@@ -136,22 +138,25 @@ function drawRace(canvas, lines, nSteps) {
   const [ink, lead, quiet] = ["--snn-ink", "--snn-red", "--snn-grey"].map((name) => style.getPropertyValue(name));
   const last = lines.at(-1) ?? Array(10).fill(0);
   const low = Math.min(-0.5, ...lines.flat()), high = Math.max(0.3, ...lines.flat());
-  const x = (t) => 34 + (t / Math.max(1, nSteps - 1)) * (width - 84);
-  const y = (value) => 8 + ((high - value) / (high - low)) * (height - 40);
   context.font = "12px system-ui, sans-serif";
+  // As much room as the longest number needs, its minus included.
+  const left = Math.ceil(Math.max(...["0", round(low, 1)].map((text) => context.measureText(text).width))) + 10;
+  const x = (t) => left + (t / Math.max(1, nSteps - 1)) * (width - left - 50);
+  const y = (value) => 8 + ((high - value) / (high - low)) * (height - 40);
   context.fillStyle = context.strokeStyle = quiet;
   context.beginPath();
-  context.moveTo(34, y(0));
+  context.moveTo(left, y(0));
   context.lineTo(width - 50, y(0));
   context.stroke();
   context.fillStyle = ink;
   context.textAlign = "right";
-  context.fillText("0", 28, y(0) + 4);
-  context.fillText(round(low, 1), 30, y(low) + 4);
+  context.fillText("0", left - 6, y(0) + 4);
+  context.fillText(round(low, 1), left - 6, y(low) + 4);
   context.textAlign = "center";
   context.fillText("time (steps)", width / 2, height - 6);
   const order = last.map((value, k) => [value, k]).sort((a, b) => b[0] - a[0]).map(([, k]) => k);
-  let above = -Infinity;
+  // Labels side by side, not on each other, and all ten of them.
+  const places = spreadOut(last.map((value) => y(value) + 4), 12, 12, height - 18);
   for (const k of order) {
     const leads = k === order[0] && lines.length > 2;
     context.strokeStyle = context.fillStyle = leads ? lead : quiet;
@@ -160,12 +165,10 @@ function drawRace(canvas, lines, nSteps) {
     lines.forEach((values, t) => context.lineTo(x(t), y(values[k])));
     context.stroke();
     if (leads || lines.length > 2) {
-      const at = Math.max(above + 12, y(last[k]) + 4); // labels side by side, not on each other
-      above = at;
       context.fillStyle = leads ? lead : ink;
       context.font = leads ? "bold 13px system-ui, sans-serif" : "12px system-ui, sans-serif";
       context.textAlign = "left";
-      if (at < height - 14) context.fillText(String(k), x(lines.length - 1) + 6, at);
+      context.fillText(String(k), x(lines.length - 1) + 6, places[k]);
     }
   }
 }
@@ -173,14 +176,15 @@ function drawRace(canvas, lines, nSteps) {
 function render({ model, el }) {
   const sizes = model.get("_sizes"), { n_steps: nSteps, begin_eval: begin } = model.get("_showing");
   const network = new Network(
-    unpackLayers(model.get("_weights"), sizes, model.get("_scales"), model.get("_biases"), model.get("_neurons")));
+    unpackLayers(viewOf(model.get("_weights")), sizes, model.get("_scales"), model.get("_biases"), model.get("_neurons")));
   const [hiddenLayer, hiddenNeurons] = sizes.length > 3
     ? ["first hidden layer", "neurons of the first hidden layer"] : ["hidden layer", "hidden neurons"];
   const digits = bytesOf(model.get("_digits")), labels = model.get("_labels");
   const still = matchMedia("(prefers-reduced-motion: reduce)");
 
   const controls = panel(model, "digits", CONTROLS);
-  const pad = drawingPad((strokes) => start(rasterise(strokes)));
+  // What is drawn is no longer the digit that was picked.
+  const pad = drawingPad(() => { pick.value = ""; }, (strokes) => start(rasterise(strokes)));
   const digitId = newId("digit"), speedId = newId("speed"), stepId = newId("step");
   const pick = make("select", { id: digitId }, make("option", { value: "" }, "choose"),
     ...labels.map((label, i) => make("option", { value: i }, `digit ${i + 1}: a ${label}`)));
@@ -188,7 +192,7 @@ function render({ model, el }) {
   speed.selectedIndex = 1;
   const buttons = Object.fromEntries(["Clear", "Pause", "Ask again"].map((name) => [name, make("button", { type: "button" }, name)]));
   const stepper = make("input", { id: stepId, type: "range", min: 1, max: nSteps, step: 1, value: 1 });
-  const stepValue = make("output", { for: stepId, class: "snn-value" }, "1");
+  const stepValue = make("output", { for: stepId, class: "snn-value", "aria-live": "off" }, "1");
   const images = {
     input: moving("input, flickering", "square"),
     states: moving(`${hiddenLayer}: states`, "square"),
@@ -199,16 +203,22 @@ function render({ model, el }) {
   const answer = make("p", { class: "snn-answer", "aria-hidden": "true" });
   const text = liveText();
 
+  // What the network sees and what it says of it are next to the pad, where the reader looks while drawing.
+  const fold = make("details", { class: "snn-more" }, make("summary", {}, "Speed, step and seed"),
+    make("div", { class: "snn-controls" },
+      make("div", { class: "snn-control" }, make("label", { for: speedId }, "speed"), speed),
+      make("div", { class: "snn-control" }, make("label", { for: stepId }, "step"), stepper, stepValue),
+      ...controls.element.childNodes));
+  fold.open = !isNarrow();
   const side = make("div", { class: "snn-panel" }, pad.canvas,
+    make("div", { class: "snn-reading" }, images.input.figure, answer),
     make("div", { class: "snn-actions" }, buttons.Clear, buttons.Pause, buttons["Ask again"]),
     make("div", { class: "snn-control" }, make("label", { for: digitId }, "a real digit"), pick),
-    make("div", { class: "snn-control" }, make("label", { for: speedId }, "speed"), speed),
-    make("div", { class: "snn-control" }, make("label", { for: stepId }, "step"), stepper, stepValue),
-    ...controls.element.childNodes);
+    fold);
   const picture = make("div", { class: "snn-picture" },
-    make("div", { class: "snn-images" }, images.input.figure, images.states.figure, images.outputs.figure, images.last.figure),
+    make("div", { class: "snn-images" }, images.states.figure, images.outputs.figure, images.last.figure),
     make("figure", {}, race, make("figcaption", {}, "the ten states, averaged so far: the highest is the answer")),
-    answer, ...text.elements);
+    ...text.elements);
   const root = frame("Digit playground", side, picture);
   root.classList.add("snn-digits");
   el.append(root);
@@ -243,6 +253,7 @@ function render({ model, el }) {
     drawRace(race, lines, nSteps);
     stepper.value = Math.max(1, network.t);
     stepValue.textContent = network.t;
+    stepper.setAttribute("aria-valuetext", `${network.t} of ${nSteps} steps`);
   }
 
   function leader() {
@@ -355,8 +366,7 @@ function render({ model, el }) {
 
   // The first picture is a real digit at its last step: something to see before anything moves.
   const stopDrawing = keepDrawn(model, [], picture, () => drawRace(race, lines, nSteps));
-  const reseeded = () => restart();
-  model.on("change:seed", reseeded);
+  const stopSeed = listen(model, ["seed"], () => restart());
   if (labels.length > 0) {
     pick.value = 0;
     pixels = digits.slice(0, 784);
@@ -368,7 +378,7 @@ function render({ model, el }) {
     pad.clear();
     restart();
   }
-  return () => { play(false); cancelAnimationFrame(request); stopDrawing(); controls.stop(); text.stop(); model.off("change:seed", reseeded); };
+  return () => { play(false); cancelAnimationFrame(request); stopDrawing(); controls.stop(); text.stop(); stopSeed(); };
 }
 
 export default { render };

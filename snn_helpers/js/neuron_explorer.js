@@ -1,16 +1,42 @@
 // One neuron, driven by a flickering current (chapter 1).
 import { flickeringCurrent, runNeuron } from "./simulation.js";
-import { RESETS, drawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+
+/** Reasons why a setting changes nothing that is seen, as things are; "" where it does. */
+function withoutCurrent(get) {
+  return get("strength") === 0 ? "there is no current" : "";
+}
+
+function withoutSpike(get) {
+  const { spikes } = runNeuron(currentOf(get), settingsOf(get));
+  return withoutCurrent(get) || (spikes.length === 0 ? "the neuron does not fire" : "");
+}
+
+function withoutPenalty(get) {
+  return withoutSpike(get) || (["subtract", "zero"].includes(get("reset")) ? `the reset “${get("reset")}” has no penalty` : "");
+}
+
+function withoutFlicker(get) {
+  return withoutCurrent(get) || (get("flicker") === 0 ? "the current is steady" : "");
+}
 
 const CONTROLS = [
-  { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
+  { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01, when: withoutCurrent },
   { name: "threshold", label: "threshold θ", min: 0.1, max: 3, step: 0.05 },
-  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05 },
-  { name: "reset", label: "reset", options: RESETS },
+  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: withoutPenalty },
+  { name: "reset", label: "reset", options: RESETS, when: withoutSpike },
   { name: "strength", label: "input strength", min: 0, max: 2, step: 0.01 },
-  { name: "flicker", label: "flicker", min: 0, max: 1, step: 0.05 },
-  { name: "seed", label: "seed", min: 0, max: 999, step: 1 },
+  { name: "flicker", label: "flicker", min: 0, max: 1, step: 0.05, when: withoutCurrent },
+  { name: "seed", label: "seed", min: 0, max: 999, step: 1, when: withoutFlicker },
 ];
+
+function settingsOf(get) {
+  return Object.fromEntries(CONTROLS.map(({ name }) => [name, get(name)]));
+}
+
+function currentOf(get) {
+  return flickeringCurrent(get("strength"), get("flicker"), get("seed"), get("n_steps"));
+}
 
 function describe(result, nSteps) {
   const n = result.spikes.length;
@@ -27,36 +53,32 @@ function describe(result, nSteps) {
 }
 
 function render({ model, el }) {
-  const svg = drawing();
+  const overTime = drawing(), intervals = drawing();
   const text = liveText();
-  const controls = panel(model, "neuron", CONTROLS);
-  const picture = make("div", { class: "snn-picture" }, svg, legend([
+  const controls = panel(model, "neuron", CONTROLS, { watch: ["n_steps"] });
+  const picture = make("div", { class: "snn-picture" }, overTime, legend([
     ["state", "state, as each step leaves it"], ["threshold", "threshold"], ["output", "output, a graded spike"],
-    ["rest", "rests: thrown below zero, and not yet back"]]), ...text.elements);
+    ["rest", "rests: thrown below zero, and not yet back"]]), intervals, ...text.elements);
   el.append(frame("Neuron explorer", controls.element, picture));
 
   function draw() {
-    const settings = Object.fromEntries(CONTROLS.map(({ name }) => [name, model.get(name)]));
-    const nSteps = model.get("n_steps");
-    const currents = flickeringCurrent(settings.strength, settings.flicker, settings.seed, nSteps);
+    const get = (name) => model.get(name);
+    const settings = settingsOf(get), nSteps = get("n_steps");
+    const currents = currentOf(get);
     const result = runNeuron(currents, settings);
-    const width = Math.max(260, svg.parentElement.clientWidth);
-    const height = 470;
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.setAttribute("height", height);
-    svg.replaceChildren();
+    const { width, height } = fitDrawing(overTime, 350);
     const across = { left: 52, width: width - 62 };
     const x = [-0.5, nSteps - 0.5], nX = Math.max(3, Math.floor(across.width / 70));
 
-    const most = Math.max(0.1, 2 * settings.strength);
-    const top = plot(svg, { ...across, top: 8, height: 70, x, y: [0, most], yLabel: "current", nY: 2 });
+    const most = Math.max(0.1, 2 * settings.strength), above = Math.round(0.2 * height);
+    const top = plot(overTime, { ...across, top: 8, height: above, x, y: [0, most], yLabel: "current", nY: 2 });
     currents.forEach((current, t) => top.bar(t - 0.4, t + 0.4, 0, current, "current"));
 
     const { threshold } = settings;
     const low = Math.min(-0.1, ...result.states), high = Math.max(threshold, ...result.outputs.map((o) => o + threshold), ...result.states);
-    const room = 0.06 * (high - low);
-    const main = plot(svg, { ...across, top: 94, height: 215, x, y: [low - room, high + room], yLabel: "state", xLabel: "time (steps)", nX });
-    for (const [from, to] of result.rests) main.bar(from, Math.min(to, nSteps - 0.5), low - room, high + room, "rest");
+    const room = 0.06 * (high - low), y = [low - room, high + room];
+    const main = plot(overTime, { ...across, top: above + 24, height: height - above - 62, x, y, yLabel: "state", xLabel: "time (steps)", nX });
+    for (const [from, to] of result.rests) main.bar(from, Math.min(to, nSteps - 0.5), ...y, "rest");
     main.line([[x[0], threshold], [x[1], threshold]], "threshold");
     main.line(result.states.map((state, t) => [t, state]), "state");
     for (const t of result.spikes) main.bar(t - 0.3, t + 0.3, threshold, threshold + result.outputs[t], "output");
@@ -64,12 +86,15 @@ function render({ model, el }) {
     const counts = new Map();
     for (const interval of result.intervals) counts.set(interval, (counts.get(interval) ?? 0) + 1);
     const longest = Math.max(10, ...result.intervals), often = Math.max(4, ...counts.values());
-    const bottom = plot(svg, { ...across, top: 362, height: 66, x: [0, longest + 1], y: [0, often], nX, nY: 2,
+    fitDrawing(intervals, 110);
+    const bottom = plot(intervals, { ...across, top: 8, height: 66, x: [0, longest + 1], y: [0, often], nX, nY: 2,
       xLabel: "interval between spikes (steps)", yLabel: "how often" });
     for (const [interval, count] of counts) bottom.bar(interval - 0.35, interval + 0.35, 0, count, "current");
 
     const told = describe(result, nSteps);
-    svg.setAttribute("aria-label", `The neuron over time: its current, its state with the threshold, its output, and a count of its intervals. ${told}`);
+    overTime.setAttribute("aria-label", `The neuron over time: its current, its state with the threshold, and its output. ${told}`);
+    intervals.setAttribute("aria-label", `How often each interval between spikes occurs: ${
+      [...counts].sort(([a], [b]) => a - b).map(([interval, count]) => `${interval} steps, ${count} times`).join("; ") || "none"}`);
     text.tell(told);
   }
 

@@ -6,15 +6,34 @@ export function make(tag, attributes = {}, ...children) {
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, value);
   // A notebook's own keys (arrows move its cells, b and x edit them) are not for what has the focus here. Jupyter
   // Notebook looks for this mark on the element that has the focus, JupyterLab on what is around it too.
-  if (["input", "select", "button"].includes(tag) || "tabindex" in attributes) element.dataset.lmSuppressShortcuts = "true";
+  if (["input", "select", "button", "summary"].includes(tag) || "tabindex" in attributes) element.dataset.lmSuppressShortcuts = "true";
   element.append(...children);
   return element;
 }
 
-/** What holds an explorer. A notebook's own keys (arrows, letters) stay outside, so that they reach the controls. */
+/**
+ * What holds an explorer. A notebook's own keys (arrows, letters) stay outside, so that they reach the controls.
+ *
+ * A picture (class snn-picture) that begins with a drawing, or with an element of the class snn-hold, is taken apart:
+ * on a phone this first child comes first and stays in sight while the controls under it are moved; the legend follows
+ * it, and all else comes after the controls. In a wide window the parts stay below each other, beside the controls.
+ */
 export function frame(name, ...children) {
   const root = make("div", { class: "snn", role: "group", "aria-label": name, "data-lm-suppress-shortcuts": "true" }, ...children);
   root.addEventListener("keydown", (event) => event.stopPropagation());
+  // Something to read out before there is something to see.
+  for (const svg of root.querySelectorAll("svg.snn-drawing:not([aria-label])")) svg.setAttribute("aria-label", `${name}: not drawn yet`);
+  const picture = root.querySelector(":scope > .snn-picture");
+  if (picture?.firstElementChild?.matches("svg.snn-drawing, .snn-hold")) {
+    const rest = [...picture.children].slice(1);
+    const side = make("div", { class: "snn-side" });
+    picture.replaceWith(side);
+    side.append(picture, ...["snn-key", "snn-below"].map((part, k) => {
+      const moved = rest.filter((child) => child.matches(".snn-legend") === (k === 0));
+      return make("div", { class: part }, ...moved);
+    }));
+    root.classList.add("snn-parted");
+  }
   return root;
 }
 
@@ -26,7 +45,11 @@ export function newId(name) {
 
 export const RESETS = ["scale", "discharge", "subtract", "zero"];
 
-/** Settings of the model, as controls describe them: {name, label, min, max, step} or {name, label, options}. */
+/**
+ * Settings of the model, as controls describe them: {name, label, min, max, step} or {name, label, options}; and, if
+ * need be, `unit`, which is read out with the number, `more`, true for one that is folded away, and `when`, a function
+ * of `get` that gives the reason why the control has no effect as things are, or "".
+ */
 function allowed(control, value) {
   if (control.options) return control.options.includes(value) ? value : undefined;
   const number = Number(value);
@@ -43,7 +66,19 @@ function shown(control, value) {
 
 export function set(model, values) {
   for (const [name, value] of Object.entries(values)) model.set(name, value);
-  model.save_changes();
+  model.save_changes?.(); // not every host has something to save to
+}
+
+/** Bytes as a DataView, however the host hands them over: some as a buffer, and a host that has only JSON in base64. */
+export function viewOf(value) {
+  if (typeof value === "string") return new DataView(Uint8Array.from(atob(value), (letter) => letter.charCodeAt(0)).buffer);
+  return ArrayBuffer.isView(value) ? new DataView(value.buffer, value.byteOffset, value.byteLength) : new DataView(value);
+}
+
+/** Call `told` when one of the settings changes; returns what ends it, where the host has a way to. */
+export function listen(model, names, told) {
+  for (const name of names) model.on(`change:${name}`, told);
+  return () => { for (const name of names) model.off?.(`change:${name}`, told); };
 }
 
 /** A native slider or menu with its name and value, bound both ways. Native ones know keyboard, touch and screen readers. */
@@ -51,28 +86,61 @@ function control(model, spec) {
   const id = newId(spec.name);
   const label = make("label", { for: id }, spec.label);
   let input;
-  const value = make("output", { for: id, class: "snn-value" });
+  // Quiet: the slider itself says its value.
+  const value = make("output", { for: id, class: "snn-value", "aria-live": "off" });
   if (spec.options) {
     input = make("select", { id }, ...spec.options.map((option) => make("option", { value: option }, option)));
   } else {
     input = make("input", { id, type: "range", min: spec.min, max: spec.max, step: spec.step });
   }
+  const row = make("div", { class: "snn-control" }, label, input, value);
   const show = () => {
     const current = model.get(spec.name);
     if (spec.options || Number(input.value) !== current) input.value = current;
-    value.textContent = spec.options ? "" : shown(spec, current);
+    if (spec.options) return;
+    value.textContent = shown(spec, current);
+    input.setAttribute("aria-valuetext", [shown(spec, current), spec.unit].filter(Boolean).join(" "));
   };
-  input.addEventListener("input", () => set(model, { [spec.name]: spec.options ? input.value : Number(input.value) }));
-  model.on(`change:${spec.name}`, show);
+  const isIdle = () => input.getAttribute("aria-disabled") === "true";
+  input.addEventListener("input", () => {
+    if (isIdle()) show();
+    else set(model, { [spec.name]: spec.options ? input.value : Number(input.value) });
+  });
+  // One that has no effect is grey and does not move; the keyboard still reaches it, and hears why.
+  const why = make("p", { class: "snn-why", id: `${id}-why` });
+  const weigh = () => {
+    const reason = spec.when?.((name) => model.get(name)) ?? "";
+    row.classList.toggle("snn-idle", Boolean(reason));
+    if (!reason) {
+      why.remove();
+      for (const name of ["aria-disabled", "aria-describedby"]) input.removeAttribute(name);
+      return;
+    }
+    why.textContent = `no effect: ${reason}`;
+    row.append(why);
+    input.setAttribute("aria-disabled", "true");
+    input.setAttribute("aria-describedby", why.id);
+  };
+  for (const kind of ["pointerdown", "mousedown"]) {
+    input.addEventListener(kind, (event) => { if (isIdle()) event.preventDefault(); });
+  }
+  const stop = listen(model, [spec.name], show);
   show();
-  return { row: make("div", { class: "snn-control" }, label, input, value), stop: () => model.off(`change:${spec.name}`, show) };
+  return { row, weigh, stop };
 }
 
-/** All controls, the reset button and, on a page that is not a notebook, the link that carries the settings. */
-export function panel(model, key, given) {
+/**
+ * All controls, the reset button and, on a page that is not a notebook, the link that carries the settings.
+ *
+ * `only`: names of the controls to show, in this order; `more`: names of those that are folded away. Both are else what
+ * Python was given (`controls`, `more`), or all of them with none folded.
+ * `watch`: what else than the controls' own settings the reasons (`when`) look at.
+ */
+export function panel(model, key, given, { only = model.get("_controls"), more = model.get("_more"), watch = [] } = {}) {
+  const chosen = only ? only.map((name) => given.find((spec) => spec.name === name)).filter(Boolean) : given;
+  const start = { ...Object.fromEntries(given.map(({ name }) => [name, model.get(name)])), ...model.get("_start") };
   // A slider reaches what it was started with.
-  const start = model.get("_start");
-  const specs = given.map((spec) => (spec.options ? spec : { ...spec, max: Math.max(spec.max, start[spec.name]) }));
+  const specs = chosen.map((spec) => (spec.options ? spec : { ...spec, max: Math.max(spec.max, start[spec.name]) }));
   const controls = specs.map((spec) => control(model, spec));
   const button = make("button", { type: "button" }, "Reset");
   button.addEventListener("click", () => {
@@ -81,6 +149,13 @@ export function panel(model, key, given) {
   });
   const actions = make("div", { class: "snn-actions" }, button);
   const stops = controls.map(({ stop }) => stop);
+  const weigh = () => controls.forEach((each) => each.weigh());
+  stops.push(listen(model, [...new Set([...given.map(({ name }) => name), ...watch])], weigh));
+  weigh();
+  const isFolded = (spec) => Boolean(more?.includes(spec.name) || spec.more);
+  const rows = (folded) => controls.filter((_, k) => isFolded(specs[k]) === folded).map(({ row }) => row);
+  const fold = make("details", { class: "snn-more" }, make("summary", {}, "More settings"),
+    make("div", { class: "snn-controls" }, ...rows(true)));
   if (model.isStatic) {
     const link = make("a", { class: "snn-link" }, "Link to these settings");
     const refresh = () => {
@@ -93,8 +168,8 @@ export function panel(model, key, given) {
       history.replaceState(null, "", link.getAttribute("href"));
       const told = (text) => { link.textContent = text; };
       const copied = navigator.clipboard?.writeText(location.href);
-      if (copied) copied.then(() => told("Copied: paste it anywhere"), () => told("It stands in the address bar now"));
-      else told("It stands in the address bar now");
+      if (copied) copied.then(() => told("Copied: paste it anywhere"), () => told("It is in the address bar now"));
+      else told("It is in the address bar now");
     });
     const follow = () => {
       const [hashKey, query] = decodeURI(location.hash.slice(1)).split("?");
@@ -106,34 +181,118 @@ export function panel(model, key, given) {
         if (value !== undefined) values[spec.name] = value;
       }
       set(model, values);
+      // What the link has changed is not to be folded away.
+      if (specs.some((spec) => isFolded(spec) && model.get(spec.name) !== start[spec.name])) fold.open = true;
       return true;
     };
-    for (const spec of specs) model.on(`change:${spec.name}`, refresh);
+    stops.push(listen(model, specs.map(({ name }) => name), refresh));
     addEventListener("hashchange", follow);
     stops.push(() => removeEventListener("hashchange", follow));
     actions.append(link);
-    if (follow()) requestAnimationFrame(() => actions.closest(".snn")?.scrollIntoView({ block: "center" }));
+    // Twice: it is drawn, and so has its height, only once it is on the screen.
+    const lead = (times) => requestAnimationFrame(() => {
+      actions.closest(".snn")?.scrollIntoView({ block: "center" });
+      if (times > 1) requestAnimationFrame(() => lead(times - 1));
+    });
+    if (follow()) lead(2);
     refresh();
   }
-  const element = make("div", { class: "snn-panel" }, ...controls.map(({ row }) => row), actions);
+  const element = make("div", { class: "snn-panel" }, ...rows(false), ...(rows(true).length ? [fold] : []), actions);
   return { element, stop: () => stops.forEach((stop) => stop()) };
 }
 
-/** Run `draw` now, when a setting changes and when the width does, once a frame at most; returns what ends it. */
-export function keepDrawn(model, names, element, draw) {
-  let waiting = 0;
-  const later = () => {
-    if (!waiting) waiting = requestAnimationFrame(() => { waiting = 0; draw(); });
-  };
-  for (const name of names) model.on(`change:${name}`, later);
-  const observer = new ResizeObserver(later);
+const NEAR = 150; // pixels: what is about to be scrolled into view is drawn before it is there
+
+/** Tell `told` whether an element is on the screen (or nearly), now and when that changes; returns what ends it. */
+export function whileSeen(element, told) {
+  if (!globalThis.IntersectionObserver) {
+    told(true);
+    return () => {};
+  }
+  const box = element.getBoundingClientRect();
+  let seen = box.width > 0 && box.bottom > -NEAR && box.top < innerHeight + NEAR;
+  if (seen) told(true);
+  const observer = new IntersectionObserver((entries) => {
+    const now = entries.at(-1).isIntersecting;
+    if (now !== seen) told(seen = now);
+  }, { rootMargin: `${NEAR}px 0px` });
   observer.observe(element);
-  draw();
+  return () => observer.disconnect();
+}
+
+/**
+ * Run `draw` when a setting changes and when the width does, once a frame at most, and only while the explorer is on
+ * the screen, or printed: what has changed meanwhile is drawn when it comes back. Returns what ends it.
+ */
+export function keepDrawn(model, names, element, draw) {
+  let waiting = 0, seen = false, stale = true, width = element.clientWidth;
+  const now = () => {
+    cancelAnimationFrame(waiting);
+    waiting = 0;
+    if (!stale) return;
+    stale = false;
+    draw();
+  };
+  const later = () => {
+    stale = true;
+    if (seen && !waiting) waiting = requestAnimationFrame(now);
+  };
+  const stopListening = listen(model, names, later);
+  const observer = new ResizeObserver(() => {
+    if (element.clientWidth === width) return; // its height is the drawing's own doing
+    width = element.clientWidth;
+    later();
+  });
+  observer.observe(element);
+  addEventListener("beforeprint", now);
+  const stopSeeing = whileSeen(element.closest(".snn") ?? element, (is) => {
+    seen = is;
+    if (seen) now();
+  });
   return () => {
     cancelAnimationFrame(waiting);
     observer.disconnect();
-    for (const name of names) model.off(`change:${name}`, later);
+    removeEventListener("beforeprint", now);
+    stopSeeing();
+    stopListening();
   };
+}
+
+/** Whether the window is a phone's: the drawing is then above its controls, and stays there. */
+export function isNarrow() {
+  return matchMedia("(max-width: 699px)").matches;
+}
+
+/**
+ * Empty a drawing and give it its size: as wide as there is room, and `height` high. On a phone, where it stays in sight
+ * while its controls are moved, it takes at most 45 % of the window. Returns what it has: {width, height}.
+ */
+export function fitDrawing(svg, height) {
+  const width = Math.max(260, svg.parentElement.clientWidth);
+  const held = isNarrow() && svg.closest(".snn-parted .snn-picture");
+  const given = held ? Math.min(height, Math.max(170, Math.floor(0.45 * innerHeight) - 8)) : height;
+  svg.setAttribute("viewBox", `0 0 ${width} ${given}`);
+  svg.setAttribute("height", given);
+  svg.replaceChildren();
+  return { width, height: given };
+}
+
+/** Places near those that are wanted, at least `gap` apart and between `low` and `high`, in the order that they were in. */
+export function spreadOut(wanted, gap, low, high) {
+  const order = wanted.map((_, k) => k).sort((a, b) => wanted[a] - wanted[b]);
+  const room = Math.min(gap, (high - low) / Math.max(1, wanted.length - 1));
+  const places = [...wanted];
+  let least = low;
+  for (const k of order) {
+    places[k] = Math.max(least, places[k]);
+    least = places[k] + room;
+  }
+  let most = high;
+  for (const k of order.reverse()) {
+    places[k] = Math.min(most, places[k]);
+    most = places[k] - room;
+  }
+  return places;
 }
 
 /** A line of text that is seen at once and read out once the reader has paused. */

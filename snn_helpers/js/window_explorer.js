@@ -1,15 +1,28 @@
 // The window that a gradient draws around one spike (chapters 6 and 9).
 import { measureWindow, wholeLaw } from "./simulation.js";
-import { RESETS, drawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+
+/** Reasons why a setting changes nothing that is seen, as things are; "" where it does. */
+function withoutEarlier(get) {
+  return get("earlier") === 0 ? "there is no earlier spike" : "";
+}
+
+function withoutScale(get) {
+  return withoutEarlier(get) || (get("reset") === "scale" ? "" : `the reset “${get("reset")}” does not ask for it`);
+}
+
+function withoutAfterSpike(get) {
+  return get("strength") === 0 ? "the after-spike has size 0" : "";
+}
 
 const CONTROLS = [
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
-  { name: "threshold", label: "threshold θ", min: 0.1, max: 3, step: 0.05 },
-  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05 },
-  { name: "reset", label: "reset", options: RESETS },
-  { name: "earlier", label: "earlier spike, steps before (0: none)", min: 0, max: 30, step: 1 },
+  { name: "threshold", label: "threshold θ", min: 0.1, max: 3, step: 0.05, when: withoutScale },
+  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: withoutScale },
+  { name: "reset", label: "reset", options: RESETS, when: withoutEarlier },
+  { name: "earlier", label: "earlier spike, steps before (0: none)", min: 0, max: 30, step: 1, unit: "steps" },
   { name: "strength", label: "after-spike, size", min: 0, max: 1, step: 0.01 },
-  { name: "after_decay", label: "after-spike, decay (its length)", min: 0, max: 0.98, step: 0.01 },
+  { name: "after_decay", label: "after-spike, decay (its length)", min: 0, max: 0.98, step: 0.01, when: withoutAfterSpike },
 ];
 const REACH = 30;
 const DELAYS = Array.from({ length: 2 * REACH + 1 }, (_, i) => i - REACH);
@@ -43,15 +56,11 @@ function render({ model, el }) {
     const earlier = settings.earlier > 0 ? [settings.earlier] : [];
     const measured = measureWindow(DELAYS, earlier, settings);
     const law = wholeLaw(DELAYS, earlier, settings);
-    const width = Math.max(260, svg.parentElement.clientWidth);
-    const height = 360;
-    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-    svg.setAttribute("height", height);
-    svg.replaceChildren();
+    const { width, height } = fitDrawing(svg, 360);
     const low = Math.min(-0.6, ...law), high = Math.max(1, ...law), room = 0.06 * (high - low);
     const x = [-REACH - 1, REACH + 1], y = [low - room, high + room];
-    const window_ = plot(svg, { left: 52, width: width - 62, top: 10, height: 305, x, y,
-      nX: Math.max(3, Math.floor(width / 80)), nY: 6, xLabel: "delay Δt = t_post − t_pre (steps)", yLabel: "weight change Δw" });
+    const window_ = plot(svg, { left: 52, width: width - 62, top: 10, height: height - 55, x, y,
+      nX: Math.max(3, Math.floor(width / 80)), nY: Math.round(height / 60), xLabel: "delay Δt = t_post − t_pre (steps)", yLabel: "weight change Δw" });
     window_.bar(0, x[1], ...y, "causal");
     window_.line([[x[0], 0], [x[1], 0]], "axis");
     window_.line([[0, y[0]], [0, y[1]]], "axis");

@@ -48,14 +48,16 @@ def test_plot_neuron(axes: tuple[Axes, Axes], device: torch.device) -> None:
     plots.plot_neuron(axes[1], state, output, threshold=0.7, title="a neuron")
     ax = axes[1]
     assert is_empty(axes[0])
-    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title()) == ("time (steps)", "state, output", "a neuron")
+    assert (ax.get_xlabel(), ax.get_ylabel(), ax.get_title()) == ("time (steps)", "state", "a neuron")
     lines = {line.get_label(): line for line in ax.lines}
     assert lines["threshold"].get_ydata() == [0.7, 0.7]
     np.testing.assert_array_equal(lines["state"].get_xdata(), range(30))
     np.testing.assert_allclose(lines["state"].get_ydata(), state.tolist())
-    stems = ax.containers[0]
-    fired = [(t, value) for t, value in enumerate(output.tolist()) if value > 0]
-    np.testing.assert_allclose(np.column_stack(stems.markerline.get_data()), fired)
+    # A bar for each spike, from the threshold to where the charge was.
+    bars: Any = ax.patches
+    drawn = [(bar.get_x() + bar.get_width() / 2, bar.get_y(), bar.get_y() + bar.get_height()) for bar in bars]
+    fired = [(t, 0.7, 0.7 + value) for t, value in enumerate(output.tolist()) if value > 0]
+    np.testing.assert_allclose(drawn, fired, rtol=1e-6)
     assert {text.get_text() for text in ax.get_legend().get_texts()} == {"threshold", "state", "output"}
 
 
