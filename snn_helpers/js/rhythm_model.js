@@ -85,7 +85,10 @@ export function spectra(trains, nSteps) {
       }
     }
     // Freed of its mean: the window's own wave is -SEGMENT / 4 at the slowest frequency, and 0 at all others.
-    for (let p = 0; p < nPieces; p++) own[p * 2 * HALF] += counts[p] / 4;
+    for (let p = 0; p < nPieces; p++) {
+      if (counts[p] === SEGMENT) own.fill(0, p * 2 * HALF, (p + 1) * 2 * HALF); // at every step: still, to the last bit
+      else own[p * 2 * HALF] += counts[p] / 4;
+    }
     add(alone, own);
     for (let at = 0; at < own.length; at++) sum[at] += own[at];
   }

@@ -29,6 +29,7 @@ class RhythmExplorer(Explorer):
         "n", "current", "noise", "inhibitory", "feedback", "delay", "seed",
         "decay", "threshold", "penalty", "reset", "n_listened",
     )  # fmt: skip
+    _without_control = ("decay", "threshold", "penalty", "reset", "n_listened")
 
     n = Whole(40, min=2, max=100).tag(sync=True)
     current = Number(0.5, min=0).tag(sync=True)
@@ -41,7 +42,7 @@ class RhythmExplorer(Explorer):
     threshold = Number(1.0, min=0.01).tag(sync=True)
     penalty = Number(1.5, min=0).tag(sync=True)
     reset = t.Enum(RESETS, default_value="discharge").tag(sync=True)
-    n_listened = Whole(1024, min=128, max=4096).tag(sync=True)
+    n_listened = Whole(1024, min=128, max=8192).tag(sync=True)
 
     def weights(self) -> Tensor:
         """The recurrent weights, `[n, n]`, float64, row by row those of the neuron that hears."""

@@ -25,6 +25,7 @@ class SurrogateExplorer(Explorer):
     _settings = (
         "shape", "slope", "decay", "threshold", "penalty", "reset", "strength", "flicker", "nudge", "seed", "n_steps",
     )  # fmt: skip
+    _without_control = ("threshold", "penalty", "n_steps")
 
     shape = t.Enum(SHAPES, default_value="arctan").tag(sync=True)
     slope = Number(3.0, min=0.01).tag(sync=True)
