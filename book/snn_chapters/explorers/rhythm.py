@@ -47,8 +47,9 @@ class RhythmExplorer(Explorer):
     def weights(self) -> Tensor:
         """The recurrent weights, `[n, n]`, float64, row by row those of the neuron that hears."""
         sign = torch.where(torch.arange(self.n) < math.floor(self.inhibitory * self.n + 0.5), -1.0, 1.0).double()
-        drawn: Tensor = uniform(self.seed, self.n**2).view(self.n, self.n)
-        return sign * self.feedback * 2 * drawn / self.n
+        drawn = uniform(self.seed, self.n**2).view(self.n, self.n)
+        weights: Tensor = sign * self.feedback * 2 * drawn / self.n
+        return weights
 
     def currents(self) -> Tensor:
         """What comes from outside, the burn-in included: `[BURN_IN + n_listened, 1, n]`, float64."""
