@@ -373,7 +373,7 @@ export function plot(svg, { left, top, width, height, x, y, xLabel = "", yLabel 
     bar: (a0, a1, b0, b1, kind) => add("rect", {
       x: Math.min(px(a0), px(a1)), y: Math.min(py(b0), py(b1)), width: Math.abs(px(a1) - px(a0)),
       height: Math.abs(py(b1) - py(b0)), class: `snn-bar snn-${kind}` }),
-    dot: (a, b, kind) => add("circle", { cx: px(a), cy: py(b), r: 3.2, class: `snn-dot snn-${kind}` }),
+    dot: (a, b, kind) => add("circle", { cx: px(a).toFixed(2), cy: py(b).toFixed(2), r: 3.2, class: `snn-dot snn-${kind}` }),
     word: (a, b, text, kind, anchor = "start") => add("text", { x: px(a), y: py(b), class: `snn-${kind}`, "text-anchor": anchor }, text),
   };
 }

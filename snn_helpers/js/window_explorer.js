@@ -11,13 +11,17 @@ function withoutScale(get) {
   return withoutEarlier(get) || (get("reset") === "scale" ? "" : `the reset “${get("reset")}” does not ask for it`);
 }
 
+function withoutPenalty(get) {
+  return withoutScale(get) || (get("penalty") === 0 ? "the penalty is 0" : "");
+}
+
 function withoutAfterSpike(get) {
   return get("strength") === 0 ? "the after-spike has size 0" : "";
 }
 
 const CONTROLS = [
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
-  { name: "threshold", label: "threshold θ", min: 0.1, max: 3, step: 0.05, when: withoutScale },
+  { name: "threshold", label: "threshold θ", min: 0.1, max: 3, step: 0.05, when: withoutPenalty },
   { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: withoutScale },
   { name: "reset", label: "reset", options: RESETS, when: withoutEarlier },
   { name: "earlier", label: "earlier spike, steps before (0: none)", min: 0, max: 30, step: 1, unit: "steps" },

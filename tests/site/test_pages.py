@@ -359,7 +359,7 @@ def settle(tab: Tab) -> None:
 def move_every_control(tab: Tab, url: str, k: int) -> None:
     """With the keyboard alone: each slider and menu is reached, moves, and changes what is seen and said."""
     tab.open(url)
-    controls = f"[...{explorer(k)}.querySelectorAll('input, select, button, a, [tabindex=\"0\"]')]"
+    controls = f"[...{explorer(k)}.querySelectorAll('input, select, button, a, summary, [tabindex=\"0\"]')]"
     n = tab.run(f"{controls}.length")
     tab.run(f"{controls}[0].focus()")
     reached = []

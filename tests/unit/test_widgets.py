@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
+import os
+import pkgutil
 import random
 import shutil
 import subprocess
@@ -15,7 +18,10 @@ import numpy as np
 import pytest
 import torch
 import traitlets
+from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
+from playwright.sync_api import Browser
 from scripts import JS, Run, runner
+from snn_chapters import explorers
 from snn_chapters.after_spike import AfterSpikeNet, after_spike_law, after_spike_window
 from snn_chapters.binary import BinarySpikingLayer, BinarySpikingNet
 from snn_chapters.depth import EnsembleNet, fire_at
@@ -24,7 +30,16 @@ from torch.utils.data import TensorDataset
 from snn_helpers import MLP, SpikingNet, flicker, neuron_step, widgets
 from snn_helpers.neurons import RESETS
 from snn_helpers.plasticity import gradient_window, window_law
-from snn_helpers.widgets import DigitPlayground, NeuronExplorer, WindowExplorer, bundle, pack, packed_net, uniform
+from snn_helpers.widgets import (
+    DigitPlayground,
+    Explorer,
+    NeuronExplorer,
+    WindowExplorer,
+    bundle,
+    pack,
+    packed_net,
+    uniform,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -353,6 +368,18 @@ def test_settings_are_traits_with_limits() -> None:
     assert WindowExplorer(earlier=3).earlier == 3
 
 
+def test_a_chapter_chooses_the_controls_that_it_shows() -> None:
+    assert (NeuronExplorer()._controls, NeuronExplorer()._more) == (None, [])  # all of them, none folded
+    explorer = WindowExplorer(controls=["earlier", "decay"], more=["reset", "decay"], earlier=4)
+    assert (explorer._controls, explorer._more) == (["earlier", "decay", "reset"], ["reset", "decay"])
+    assert explorer._start["strength"] == 0, "what has no control is still a setting"
+    for wrong in ({"controls": ["decay", "beta"]}, {"more": ["beta"]}):
+        with pytest.raises(ValueError, match="no control is called 'beta'; the controls are decay, threshold"):
+            NeuronExplorer(**wrong)
+    with pytest.raises(ValueError, match="no control is called 'n_steps'"):
+        NeuronExplorer(controls=["n_steps"])
+
+
 def test_defaults_are_those_of_neuron_step() -> None:
     for explorer in (NeuronExplorer(), WindowExplorer()):
         assert (explorer.decay, explorer.threshold, explorer.penalty, explorer.reset) == (0.9, 1.0, 1.5, "scale")
@@ -535,3 +562,327 @@ def test_scripts_are_files_that_are_shipped() -> None:
         "neuron.js", "simulation.js", "parts.js", "neuron_explorer.js", "window_explorer.js", "digit_playground.js",
         "explorers.css",
     }  # fmt: skip
+
+
+# --- in a browser: controls, drawings and hosts --------------------------------------------------
+
+
+def test_labels_are_spread_out_and_stay_near_their_lines(tmp_path: Path) -> None:
+    rng = random.Random(6)
+    cases = []
+    for _ in range(300):
+        gap, n = rng.uniform(1, 15), rng.randrange(1, 11)
+        cases.append([[rng.choice([rng.uniform(-20, 120), 50.0]) for _ in range(n)], gap, 0, 100])
+    with runner("parts.js", tmp_path / "scripts") as run:
+        found = run("return s.spreadOut(c[0], c[1], c[2], c[3])", cases)
+    for (wanted, gap, low, high), places in zip(cases, found):
+        room = min(gap, (high - low) / max(1, len(wanted) - 1))
+        order = sorted(range(len(wanted)), key=lambda k: wanted[k])
+        sorted_places = [places[k] for k in order]
+        assert low - 1e-9 <= min(sorted_places) and max(sorted_places) <= high + 1e-9
+        assert all(b - a >= room - 1e-9 for a, b in zip(sorted_places, sorted_places[1:])), "in order, and apart"
+        nearest = [wanted[k] for k in order]
+        if nearest[0] >= low and nearest[-1] <= high and all(b - a >= room for a, b in zip(nearest, nearest[1:])):
+            assert sorted_places == nearest, "what has room stays where it was"
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if find_chromium() is None:
+        if os.environ.get("SNN_NEEDS_BROWSER"):  # continuous integration skips nothing
+            pytest.fail(HOW_TO_GET_IT)
+        pytest.skip(HOW_TO_GET_IT)
+    with chromium() as found:
+        yield found
+
+
+for _module in pkgutil.iter_modules(explorers.__path__):
+    importlib.import_module(f"{explorers.__name__}.{_module.name}")
+
+
+def kinds_of(kind: type[Explorer] = Explorer) -> list[type[Explorer]]:
+    """Every explorer of the book, those of single chapters included."""
+    return [each for sub in kind.__subclasses__() for each in (sub, *kinds_of(sub))]
+
+
+# The least that a host promises: MyST's model has get, set and on, tells each setting, and holds only JSON.
+STAGE = """
+window.Bare = class {
+  told = new EventTarget();
+  constructor(values) { this.values = values; }
+  get(name) { return this.values[name]; }
+  set(name, value) {
+    this.values[name] = value;
+    for (const event of [`change:${name}`, "change"])
+      this.told.dispatchEvent(new CustomEvent(event, { detail: value }));
+  }
+  on(event, listener) { this.told.addEventListener(event, listener); }
+};
+window.show = async (text, values, above = 0) => {
+  const { default: widget } = await import(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
+  const el = document.createElement("div");
+  el.style.marginTop = `${above}px`;
+  document.body.append(el);
+  window.model = new window.Bare(values);
+  window.stop = await widget.render({ model: window.model, el });
+};
+window.seen = () => [...document.querySelectorAll(".snn svg, .snn canvas")]
+  .map((d) => d.tagName === "CANVAS" ? d.toDataURL() : d.innerHTML)
+  .concat([...document.querySelectorAll(".snn [role=img], .snn-text")]
+    .map((d) => d.getAttribute("aria-label") ?? d.textContent))
+  .join("");
+window.settle = () =>
+  new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 0))));
+window.slider = (label) => [...document.querySelectorAll(".snn input, .snn select")]
+  .find((input) => input.labels[0].textContent.startsWith(label));
+1
+"""
+
+
+def values_of(explorer: Explorer, *left_out: str) -> dict[str, Any]:
+    """An explorer's state as JSON, without its script and what else is left out."""
+    return {
+        name: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+        for name, value in explorer.get_state().items()
+        if name not in ("_esm", "_css", *left_out) and json.dumps(value, default=str)
+    }
+
+
+@pytest.fixture
+def stage(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Tab]]:
+    """A function that shows an explorer on a bare page; `bare`: without what not every host hands over."""
+    style = (JS / "explorers.css").read_text("utf-8")
+    (tmp_path / "page.html").write_text(
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<link rel="icon" href="data:,"><style>{style}</style></head><body></body></html>'
+    )
+    tabs = []
+    with serve(tmp_path) as address:
+
+        def show(explorer: Explorer, *, bare: bool = False, above: int = 0, prepare: str = "1", **window: Any) -> Tab:
+            tab = Tab(browser, **{"still": True} | window)
+            tabs.append(tab)
+            tab.open(f"{address}/page.html")
+            tab.run(STAGE)
+            tab.run(prepare)
+            state = values_of(explorer, *(("_start", "_controls", "_more") if bare else ()))
+            tab.page.evaluate(
+                "([text, values, above]) => show(text, values, above)", [str(explorer._esm), state, above]
+            )
+            return tab
+
+        yield show
+        for tab in tabs:
+            tab.__exit__()
+
+
+def example(kind: type[Explorer]) -> Explorer:
+    if kind is DigitPlayground:
+        return DigitPlayground(SpikingNet(6, generator=torch.Generator().manual_seed(0)), DIGITS)
+    return kind()
+
+
+@pytest.mark.parametrize("kind", kinds_of(), ids=lambda kind: kind.__name__)
+def test_every_explorer_runs_where_the_host_promises_little(kind: type[Explorer], stage: Callable[..., Tab]) -> None:
+    tab = stage(example(kind), bare=True)
+    tab.run("settle()")
+    before = tab.run("seen()")
+    tab.run("document.querySelector('.snn input[type=range]:not([aria-disabled=true])').focus()")
+    at_its_end = tab.run("document.activeElement.value === document.activeElement.max")
+    tab.press("ArrowLeft" if at_its_end else "ArrowRight", times=3)
+    tab.wait(f"seen() !== {json.dumps(before)}", seconds=20)
+    tab.run("[...document.querySelectorAll('.snn button')].find((b) => b.textContent === 'Reset')?.click()")
+    tab.run("settle()")
+    tab.run("stop?.()")
+    assert not tab.faults
+
+
+OTHER_VALUES = {
+    "decay": [0.0, 0.31, 0.85, 1.0],
+    "threshold": [0.1, 0.6, 1.3, 3.0],
+    "penalty": [0.0, 0.4, 2.0, 4.0],
+    "reset": list(RESETS),
+    "strength": [0.0, 0.1, 0.6, 1.0],
+    "flicker": [0.0, 0.4, 1.0],
+    "seed": [0, 5, 77],
+    "earlier": [0, 2, 11],
+    "after_decay": [0.1, 0.5, 0.9],
+}
+
+
+@pytest.mark.parametrize("kind", [NeuronExplorer, WindowExplorer])
+def test_a_control_is_grey_exactly_where_it_changes_nothing(kind: type[Explorer], stage: Callable[..., Tab]) -> None:
+    """Every control in random settings, those at their ends among them, against what trying finds."""
+    rng = random.Random(7)
+    names = [name for name in kind._settings if name != "n_steps"]
+    tab = stage(kind())
+    script = """async ([settings, names, others]) => {
+      for (const [name, value] of Object.entries(settings)) model.set(name, value);
+      await settle();
+      const first = seen(), found = {};
+      for (const [k, name] of names.entries()) {
+        const input = document.querySelectorAll(".snn .snn-control")[k].querySelector("input, select");
+        const why = document.getElementById(input.getAttribute("aria-describedby"))?.textContent ?? "";
+        const grey = input.getAttribute("aria-disabled") === "true";
+        let acts = false;
+        for (const value of others[name]) {
+          model.set(name, value);
+          await settle();
+          acts ||= seen() !== first;
+        }
+        model.set(name, settings[name]);
+        await settle();
+        found[name] = [grey, why, acts];
+      }
+      return found;
+    }"""
+    greys = dict.fromkeys(names, 0)
+    for _ in range(14):
+        settings = {name: rng.choice(OTHER_VALUES[name]) for name in names}
+        if rng.random() < 0.5:  # a neuron that fires, or has fired before, so that not all is grey
+            settings |= {"decay": 0.9, "threshold": 1.0}
+            settings |= {"reset": "scale", "earlier": 6} if kind is WindowExplorer else {}
+        found = tab.page.evaluate(script, [settings, names, OTHER_VALUES])
+        for name, (grey, why, acts) in found.items():
+            assert grey != acts, f"{name} in {settings}: grey {grey} ({why}), and it acts: {acts}"
+            assert bool(why) == grey and (not grey or why.startswith("no effect: "))
+            greys[name] += grey
+    print(greys)
+    assert all(0 < greys[name] < 14 for name in ("penalty", "reset")) and not tab.faults
+
+
+def test_a_grey_control_is_reached_but_does_not_move(stage: Callable[..., Tab]) -> None:
+    tab = stage(WindowExplorer(penalty=2.0))
+    assert tab.run("slider('penalty').getAttribute('aria-disabled')") == "true"
+    tab.run("slider('penalty').focus()")
+    tab.press("ArrowRight", times=3)
+    assert tab.run("[slider('penalty').value, model.get('penalty')].join()") == "2,2"
+    tab.run("slider('penalty').dataset.grey = ''")
+    x, y = tab.centre("[data-grey]")
+    tab.drag([(x, y), (x + 40, y)])
+    assert tab.run("[slider('penalty').value, model.get('penalty')].join()") == "2,2"
+    tab.run("slider('earlier').focus()")
+    tab.press("ArrowRight", times=6)
+    assert tab.run("slider('earlier').getAttribute('aria-valuetext')") == "6 steps"
+    assert not tab.run("slider('penalty').hasAttribute('aria-disabled')")
+    tab.run("slider('penalty').focus()")
+    tab.press("ArrowRight", times=2)
+    assert tab.run("model.get('penalty')") == pytest.approx(2.1)
+    assert not tab.faults
+
+
+def test_only_the_chosen_controls_are_shown(stage: Callable[..., Tab]) -> None:
+    tab = stage(WindowExplorer(controls=["earlier", "decay"], more=["reset"], strength=0.3))
+    labels = "[...document.querySelectorAll('.snn label')].map((l) => [l.textContent, Boolean(l.closest('details'))])"
+    assert tab.run(labels) == [["earlier spike, steps before (0: none)", False], ["decay β", False], ["reset", True]]
+    assert not tab.run("document.querySelector('.snn details').open")
+    tab.run("document.querySelector('.snn summary').focus()")
+    tab.press("Enter")
+    assert tab.run("document.querySelector('.snn details').open")
+    assert not tab.run("document.querySelector('.snn output:not([aria-live=off])')"), "a slider speaks once"
+
+
+def test_nothing_is_computed_for_a_drawing_that_is_not_seen(stage: Callable[..., Tab]) -> None:
+    tab = stage(NeuronExplorer(), above=5000)
+    tab.run("settle()")
+    empty = tab.run("seen()")
+    assert "polyline" not in empty and "not drawn yet" in empty
+    tab.run("model.set('decay', 0.5)")
+    tab.run("settle()")
+    assert tab.run("seen()") == empty
+    tab.run("document.querySelector('.snn').scrollIntoView()")
+    tab.wait("seen().includes('polyline')")
+    drawn = tab.run("seen()")
+    tab.run("scrollTo(0, 0)")
+    for _ in range(5):
+        tab.run("settle()")
+    tab.run("model.set('decay', 0.95)")
+    tab.run("settle()")
+    assert tab.run("seen()") == drawn, "away again, it waits"
+    tab.run("dispatchEvent(new Event('beforeprint'))")
+    printed = tab.run("seen()")
+    assert printed != drawn, "paper shows all"
+    tab.run("document.querySelector('.snn').scrollIntoView()")
+    for _ in range(5):
+        tab.run("settle()")
+    assert tab.run("seen()") == printed
+    tab.run("stop()")
+    assert not tab.faults
+    # A browser that cannot tell what is seen draws all.
+    old = stage(NeuronExplorer(decay=0.5), above=5000, prepare="delete window.IntersectionObserver")
+    assert old.run("seen()") == drawn
+
+
+@pytest.mark.parametrize("kind", [NeuronExplorer, WindowExplorer])
+def test_on_a_phone_the_drawing_stays_in_sight(kind: type[Explorer], stage: Callable[..., Tab]) -> None:
+    tab = stage(kind(), above=900, width=390, height=664, finger=True)
+    tab.run("settle()")
+    for index in range(tab.run("document.querySelectorAll('.snn .snn-control').length")):
+        control = f"document.querySelectorAll('.snn .snn-control')[{index}].querySelector('input, select')"
+        tab.run(f"{control}.focus(); {control}.scrollIntoView({{block: 'nearest', behavior: 'instant'}})")
+        for _ in range(3):
+            tab.run("settle()")
+        drawing = tab.run("document.querySelector('.snn svg').getBoundingClientRect().toJSON()")
+        at = tab.run(f"{control}.getBoundingClientRect().toJSON()")
+        assert drawing["top"] >= 0 and drawing["bottom"] <= at["top"] and at["bottom"] < 665
+        assert 170 <= drawing["height"] <= 0.45 * 664
+        x, y = at["left"] + at["width"] / 2, at["top"] + at["height"] / 2
+        assert tab.run(f"document.elementFromPoint({x}, {y}) === {control}"), "nothing lies on it"
+    small = tab.run(
+        "[...document.querySelectorAll('.snn svg text')].filter((t) => parseFloat(getComputedStyle(t).fontSize) *"
+        " Math.hypot(t.getScreenCTM().a, t.getScreenCTM().b) < 9).map((t) => t.textContent)"
+    )
+    assert not small
+    assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_pad_s_answer_is_under_the_pad(stage: Callable[..., Tab]) -> None:
+    net = SpikingNet(6, generator=torch.Generator().manual_seed(0))
+    tab = stage(DigitPlayground(net, DIGITS), width=390, height=664, finger=True)
+    tab.run("document.querySelector('.snn-pad').scrollIntoView()")
+    tab.run("settle()")
+    for part in (".snn-pad", ".snn-answer", ".snn-reading canvas"):
+        assert tab.run(f"document.querySelector('{part}').getBoundingClientRect().bottom") <= 664, part
+    assert not tab.run("document.querySelector('.snn details').open")
+    assert tab.run("slider('step').getAttribute('aria-valuetext')") == "6 of 6 steps"
+    assert tab.run("getComputedStyle(document.querySelector('figcaption')).fontWeight") == "400"
+
+
+def test_a_drawn_digit_is_not_the_picked_one(stage: Callable[..., Tab]) -> None:
+    tab = stage(DigitPlayground(SpikingNet(6, generator=torch.Generator().manual_seed(0)), DIGITS))
+    pick = "document.querySelector('.snn select').value"
+    assert tab.run(pick) == "0"
+    tab.run("document.querySelector('.snn-pad').id = 'pad'")
+    x, y = tab.centre("#pad")
+    tab.drag([(x, y - 50), (x, y + 50)])
+    assert tab.run(pick) == ""
+    tab.run("document.querySelector('.snn select').value = '1'")
+    tab.run("document.querySelector('.snn select').dispatchEvent(new Event('change'))")
+    tab.run("document.querySelector('.snn-pad').focus()")
+    tab.press(" ")
+    assert tab.run(pick) == "", "the keyboard draws, too"
+    assert not tab.faults
+
+
+@pytest.mark.parametrize("bias", [1.0, -30.0, 0.0])
+def test_the_race_names_all_ten_labels(bias: float, stage: Callable[..., Tab]) -> None:
+    """Labels far apart, and all at one place; and the lowest number with its minus."""
+    net = SpikingNet(12, generator=torch.Generator().manual_seed(0))
+    last: Any = net.layers[1].linear
+    last.weight.data *= 0 if bias == 0 else 1
+    last.bias.data = bias * torch.linspace(0, 1, 10)
+    record = """const fillText = CanvasRenderingContext2D.prototype.fillText; window.words = [];
+    CanvasRenderingContext2D.prototype.fillText = function (text, x, y) {
+      words.push([text, x, y, this.measureText(text).width, this.textAlign]); fillText.call(this, text, x, y); }; 1"""
+    tab = stage(DigitPlayground(net, DIGITS), prepare=record)
+    tab.run("words.length = 0; slider('step').focus()")
+    tab.press("ArrowLeft")
+    words = tab.run("words")
+    height = tab.run("document.querySelector('.snn-race').clientHeight")
+    labels = {text: y for text, x, y, _, align in words if align == "left"}
+    assert sorted(labels) == [str(k) for k in range(10)]
+    places = sorted(labels.values())
+    assert min(b - a for a, b in zip(places, places[1:])) >= 12 - 1e-9
+    assert places[0] >= 8 and places[-1] <= height - 16
+    assert all(x - width >= 0 for _, x, _, width, align in words if align == "right")
+    assert not tab.faults
