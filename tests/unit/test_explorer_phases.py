@@ -200,5 +200,10 @@ def test_machine_pictures_and_settings_are_checked() -> None:
             PhasesExplorer(*(part if k == place else right for k, right in enumerate(ok)))
     with pytest.raises(ValueError, match="at most 10 visible neurons, not 11"):
         PhasesExplorer(torch.zeros(1, 11), torch.zeros(11), torch.zeros(1), torch.zeros(1, 11))
+    with pytest.raises(ValueError, match="all of weight, visible_bias and hidden_bias"):
+        PhasesExplorer(torch.zeros(4, 6))
+    drawn = PhasesExplorer()
+    assert drawn._pictures == boltzmann.five_pictures().tolist()
+    assert [list(part.shape) for part in drawn.tensors()] == [[4, 6], [6], [4]]
     with pytest.raises(TypeError, match="unknown: leak"):
         small_explorer(leak=1.0)

@@ -8,10 +8,12 @@ import torch
 import traitlets as t
 from torch import Tensor
 
-from snn_helpers.widgets import Explorer, Number, Whole, bundle
+from snn_helpers.widgets import Explorer, Number, Whole, bundle, uniform
 
 RULES = ("two phases", "transition")
 MOST = 10  # visible neurons: the page lists all their states
+# Two rows of three pixels: each row, and each column.
+PICTURES = ((1, 1, 1, 0, 0, 0), (0, 0, 0, 1, 1, 1), (1, 0, 0, 1, 0, 0), (0, 1, 0, 0, 1, 0), (0, 0, 1, 0, 0, 1))
 
 
 class PhasesExplorer(Explorer):
@@ -21,6 +23,8 @@ class PhasesExplorer(Explorer):
     ----------
     weight : `[n_hidden, n_visible]`; visible_bias : `[n_visible]`; hidden_bias : `[n_hidden]`.
     pictures : `[n_pictures, n_visible]` of 0 and 1; each is shown to `n_copies` copies.
+
+    Of a machine, all three parts must be given, or none: then one of 6 and 4 neurons is drawn, for the five pictures.
 
     Traits, which the controls set and Python can read, set and observe: `rule`, one of `RULES`; `decay`, `rest` and
     `n_steps` of each half, as in `half_cycle`; `picture`, whose copy is drawn, 1 for the first; `learning_rate`;
@@ -53,7 +57,20 @@ class PhasesExplorer(Explorer):
     hidden_bias = t.List(Number()).tag(sync=True)
     _pictures = t.List(t.List(Whole())).tag(sync=True)
 
-    def __init__(self, weight: Any, visible_bias: Any, hidden_bias: Any, pictures: Any, **settings: Any) -> None:
+    def __init__(
+        self,
+        weight: Any = None,
+        visible_bias: Any = None,
+        hidden_bias: Any = None,
+        pictures: Any = PICTURES,
+        **settings: Any,
+    ) -> None:
+        given = [part is not None for part in (weight, visible_bias, hidden_bias)]
+        if not all(given) and any(given):
+            raise ValueError("give all of weight, visible_bias and hidden_bias, or none of them")
+        if not any(given):
+            drawn = 2 * uniform(0, 34) - 1
+            weight, visible_bias, hidden_bias = 2 * drawn[:24].view(4, 6), drawn[24:30], drawn[30:]
         parts = [
             torch.as_tensor(part).detach().cpu().double() for part in (weight, visible_bias, hidden_bias, pictures)
         ]
