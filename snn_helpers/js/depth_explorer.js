@@ -1,6 +1,6 @@
 // Who fires in a deep network as it is drawn, and whom a gradient reaches (chapter 11).
 import { STEPS, WIDTH, look } from "./depth_model.js";
-import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, viewOf } from "./parts.js";
 
 const fromData = (get) => get("repair") !== "none";
 const CONTROLS = [
@@ -44,7 +44,8 @@ function render({ model, el }) {
   function draw() {
     if (bytes !== model.get("_digits")) {
       bytes = model.get("_digits");
-      images = Float64Array.from({ length: bytes.byteLength }, (_, i) => bytes.getUint8(i) / 255 - 0.5);
+      const view = viewOf(bytes);
+      images = Float64Array.from({ length: view.byteLength }, (_, i) => view.getUint8(i) / 255 - 0.5);
     }
     const labels = model.get("_labels");
     const settings = Object.fromEntries(NAMES.map((name) => [name, model.get(name)]));

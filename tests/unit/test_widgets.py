@@ -26,6 +26,7 @@ from snn_chapters import explorers
 from snn_chapters.after_spike import AfterSpikeNet, after_spike_law, after_spike_window
 from snn_chapters.binary import BinarySpikingLayer, BinarySpikingNet
 from snn_chapters.depth import EnsembleNet, fire_at
+from snn_chapters.explorers.depth import DepthExplorer
 from snn_chapters.explorers.encoding import EncodingExplorer
 from snn_chapters.explorers.learning import LearningExplorer
 from snn_chapters.explorers.rates import RatesExplorer
@@ -687,6 +688,8 @@ def stage(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Tab]]:
 def example(kind: type[Explorer]) -> Explorer:
     if kind is DigitPlayground:
         return DigitPlayground(SpikingNet(6, generator=torch.Generator().manual_seed(0)), DIGITS)
+    if kind is DepthExplorer:
+        return DepthExplorer(TensorDataset(*(torch.cat([part, part]) for part in DIGITS.tensors)))
     if kind is EncodingExplorer:
         return EncodingExplorer(*DIGITS.tensors)
     if kind is LearningExplorer:

@@ -25,15 +25,18 @@ def of_sentences(table: Tag) -> bool:
 
 def fit(page: BeautifulSoup) -> None:
     """Make the tables of a page fit a phone. Done twice, it changes nothing more."""
-    for table in page.select("article table"):
+    article = page.find("article")
+    if not isinstance(article, Tag):
+        return
+    for table in article.find_all("table"):
         if table.find_parent(class_="pst-scrollable-table-container") is None:
             table.wrap(page.new_tag("div", attrs={"class": "pst-scrollable-table-container"}))
-        for head in table.select("th"):
+        for head in table.find_all("th"):
             if not head.get_text(strip=True) and not head.find("img"):
                 head.name = "td"  # a corner: it heads nothing
         if of_sentences(table) and "cards" not in str(table.get("class", "")).split():
             make_cards(table)
-    for cell in page.select("article td, article th, article p, article li"):
+    for cell in article.find_all(["td", "th", "p", "li"]):
         for text in cell.find_all(string=SPACED, recursive=False):
             if isinstance(text, NavigableString) and type(text) is NavigableString:
                 text.replace_with(SPACED.sub(lambda space: space[0].replace(" ", "\N{NO-BREAK SPACE}"), str(text)))
