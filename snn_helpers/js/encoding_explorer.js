@@ -1,6 +1,6 @@
 // One digit, sent in four codes; what one pixel sends, and what a mean and a leaky neuron make of it (chapter 2).
 import { encodeFrames, expectedError, leakyStates, meanLimit, meanOf, pixelsOf, rootMeanSquare, runningMean } from "./encoding_model.js";
-import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, viewOf } from "./parts.js";
 
 const SIDE = 28, LONGEST = 128;
 // Reasons why a setting changes nothing that is seen, as things are; "" where it does.
@@ -56,8 +56,8 @@ function render({ model, el }) {
   function draw() {
     const get = (name) => model.get(name);
     const code = get("code"), nSteps = get("n_steps"), contrast = get("contrast"), row = get("row");
-    const all = get("_digits");
-    const bytes = new Uint8Array(all.buffer ?? all, (all.byteOffset ?? 0) + SIDE * SIDE * get("digit"), SIDE * SIDE);
+    const all = viewOf(get("_digits"));
+    const bytes = new Uint8Array(all.buffer, all.byteOffset + SIDE * SIDE * get("digit"), SIDE * SIDE);
     const pixels = pixelsOf(bytes, contrast);
     const frames = encodeFrames(code, pixels, nSteps, get("seed"));
     const mean = meanOf(frames), limit = meanLimit(code, pixels, nSteps);

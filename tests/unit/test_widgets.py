@@ -25,11 +25,14 @@ from snn_chapters import explorers
 from snn_chapters.after_spike import AfterSpikeNet, after_spike_law, after_spike_window
 from snn_chapters.binary import BinarySpikingLayer, BinarySpikingNet
 from snn_chapters.depth import EnsembleNet, fire_at
+from snn_chapters.explorers.encoding import EncodingExplorer
+from snn_chapters.explorers.rates import RatesExplorer
 from torch.utils.data import TensorDataset
 
 from snn_helpers import MLP, SpikingNet, flicker, neuron_step, widgets
 from snn_helpers.neurons import RESETS
 from snn_helpers.plasticity import gradient_window, window_law
+from snn_helpers.records import load_results
 from snn_helpers.widgets import (
     DigitPlayground,
     Explorer,
@@ -679,6 +682,10 @@ def stage(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Tab]]:
 def example(kind: type[Explorer]) -> Explorer:
     if kind is DigitPlayground:
         return DigitPlayground(SpikingNet(6, generator=torch.Generator().manual_seed(0)), DIGITS)
+    if kind is EncodingExplorer:
+        return EncodingExplorer(*DIGITS.tensors)
+    if kind is RatesExplorer:
+        return RatesExplorer(load_results("04_learning_rate")["trials"])
     return kind()
 
 
