@@ -14,7 +14,14 @@ INDEX := $(if $(TORCH),--extra-index-url https://download.pytorch.org/whl/cpu)
 export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help book test pdf serve workshop kit grade times seeds results sweep bench links lock address release clean
+# .venv/installed holds the folder in which it was made. In another one, as after a move, the rule below mends it.
+PLACE := $(shell cat .venv/installed 2>/dev/null)
+MOVED := $(if $(PLACE),$(shell test "$$(cat .venv/installed)" = "$$PWD" || echo moved))
+ifneq ($(MOVED),)
+.PHONY: .venv/installed
+endif
+
+.PHONY: help book test pdf serve workshop kit grade times seeds stacks results sweep bench lighthouse links lock address release clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
@@ -26,9 +33,11 @@ help:
 	@echo "make grade FOLDER=...  try the notebooks that learners handed in; one line for each into grades.csv"
 	@echo "make times    time every notebook (minutes, with the cores to itself) into book/results"
 	@echo "make seeds    run every notebook with five other seeds (half an hour) into book/results"
+	@echo "make stacks   run every notebook on Colab's versions, the lowest allowed and the newest (an hour, 6 GB) into book/results"
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/measure/sweep.py"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
+	@echo "make lighthouse [ARGS=book/intro]  ask Lighthouse about the built pages on a phone, into book/results (needs Node.js and npm)"
 	@echo "make links    ask every page that the book links to whether it is still there (needs the network)"
 	@echo "make lock     write requirements-hashed.txt anew after a change of requirements.txt (needs the network)"
 	@echo "make address URL=https://github.com/you/your-fork [BRANCH=main]   point every link at another repository"
@@ -63,6 +72,9 @@ times: .venv/installed
 seeds: .venv/installed
 	$(BIN)/python book/_scripts/measure/make_seeds.py $(ARGS)
 
+stacks: .venv/installed
+	$(BIN)/python book/_scripts/measure/make_stacks.py $(ARGS)
+
 results: .venv/installed
 	$(BIN)/python book/_scripts/measure/make_results.py $(ARGS)
 
@@ -72,6 +84,9 @@ sweep: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-bench.txt
 	$(BIN)/python book/_scripts/measure/bench.py $(ARGS)
+
+lighthouse: book
+	$(BIN)/python book/_scripts/measure/make_lighthouse.py $(ARGS)
 
 # What cells print links to other chapters only, so nothing is run.
 links: .venv/installed
@@ -101,7 +116,7 @@ clean:
 	  *) echo "This book needs Python 3.11.5 to 3.14, but '$(PYTHON)' is $${found:-no Python that runs here}." \
 	       "Name another: make book PYTHON=python3.12" >&2; exit 1 ;; \
 	esac
-	$(PYTHON) -m venv .venv
+	$(if $(MOVED),$(BIN)/python book/_scripts/repo/moved.py "$$(cat .venv/installed)",$(PYTHON) -m venv .venv)
 	$(BIN)/python -m pip install --quiet $(INDEX) -r $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	@touch $@
+	@pwd > $@

@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import nbformat
 import pytest
 import yaml
+from files import listed_files
 from inputs import inputs_key, notebook_key
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -65,9 +65,7 @@ def fingerprint(*inputs: Path) -> str:
 
 def working_tree() -> list[str]:
     """The files of the repository as they are now: tracked, or new and not ignored."""
-    command = ["git", "ls-files", "-co", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    return [name for name in listed if (ROOT / name).is_file()]
+    return listed_files(ROOT)
 
 
 def heading_anchors(path: Path) -> set[str]:

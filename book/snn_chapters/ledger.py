@@ -376,8 +376,22 @@ ANSWERS = {
 }
 
 
-def abstract(answer: str) -> str:
-    """The book's answer as Markdown, its figures from the records; `answer` is the verdict on the book's question."""
+class KeyFigures(NamedTuple):
+    """The figures that the book's answer needs, each as `mean ± half of its interval`, from the records.
+
+    `accuracy`, per cent of the test digits by (record, network); `too_steep`, autograd's slope for the hidden layer over
+    that of the mean loss, in an untrained network; `cosine`, of a trained step with a rule by (task, rule); `weakened`,
+    per cent of the pairs whose late input is weakened, with a wanted and with an unwanted spike.
+    """
+
+    accuracy: dict[tuple[str, str], str]
+    too_steep: str
+    cosine: dict[tuple[str, str], str]
+    weakened: list[str]
+
+
+def key_figures() -> KeyFigures:
+    """Read them from the records that chapters 04, 07, 08 and 09 explain."""
     accuracy = {
         (record, network): _told([100 * row["test_accuracy"] for row in _rows(record, network=network)], 1)
         for record, network in (("04_parity", "spiking"), ("04_parity", "mlp"), ("04_tuned", "mlp"))
@@ -410,6 +424,37 @@ def abstract(answer: str) -> str:
         )
         for k in (0, 1)
     ]
+    return KeyFigures(accuracy, too_steep, cosine, weakened)
+
+
+def headline() -> str:
+    """The answer in three numbers, as a Markdown table."""
+    found = key_figures()
+    columns = [
+        (
+            f"{found.accuracy['04_parity', 'spiking']} %",
+            "of the digits are read by the spiking network. Its twin without spikes, at its own best learning rate, reads"
+            f" {found.accuracy['04_tuned', 'mlp']} %.",
+        ),
+        (
+            f"{found.cosine['patterns', 'pre first']}",
+            "is how far a step of training, without its error, agrees with the *first* half of STDP, where times carry"
+            " the message. With the spikes shuffled in time it is"
+            f" {found.cosine['patterns', 'pre first, shuffled']}; 1 is full agreement. The other half is not there.",
+        ),
+        (
+            f"{found.too_steep} times",
+            "is autograd's slope for the hidden layer beside the true one, in an untrained network: it holds the spikes"
+            " in place.",
+        ),
+    ]
+    rows = (" | ".join(f"**{number}**" for number, _ in columns), " | ".join(text for _, text in columns))
+    return f"| {rows[0]} |\n| {' | '.join('---' for _ in columns)} |\n| {rows[1]} |\n"
+
+
+def abstract(answer: str) -> str:
+    """The book's answer as Markdown, its figures from the records; `answer` is the verdict on the book's question."""
+    accuracy, too_steep, cosine, weakened = key_figures()
     parts = [
         "*Does backpropagation through a spiking network engender spike-timing-dependent plasticity (STDP)?*"
         f" **{ANSWERS[answer]}**\n",

@@ -13,9 +13,12 @@ import math
 import numbers
 import os
 import random
+import re
+import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,7 @@ from torch import Tensor, nn
 
 WIDTH = 84  # characters of a line of what is printed
 LONGEST = 200  # characters that are quoted of an error's message
+MOST_STEPS = 200_000  # of Python's interpreter in a learner's function, where it might never end
 
 
 class NotYet(AssertionError):
@@ -117,9 +121,7 @@ def number(
     `whole` wants a whole number (8.0 is one); `share` wants 0 to 1, and knows a percentage when it sees one; `what`
     says what kind of thing must lie between the bounds, such as "a decay". Raises `NotYet` for all else.
     """
-    found = value
-    if isinstance(found, Tensor):
-        found = found.detach().cpu().numpy()
+    found = _plain(value)
     if isinstance(found, (list, tuple, np.ndarray)):
         flat = np.asarray(found, dtype=object).reshape(-1) if not isinstance(found, np.ndarray) else found.reshape(-1)
         if len(flat) != 1:
@@ -128,9 +130,12 @@ def number(
         found = found.item() if hasattr(found, "item") else found
     if isinstance(found, np.generic):
         found = found.item()
-    if isinstance(found, bool) or not isinstance(found, numbers.Real):
+    if isinstance(found, bool) or not isinstance(found, (numbers.Real, Decimal)):
         raise NotYet(f"{name} should be a number, and is {kind(value)}")
-    found = float(found)
+    try:
+        found = float(found)
+    except OverflowError:
+        raise NotYet(f"{name} is far too large a number") from None
     if not math.isfinite(found):
         raise NotYet(f"{name} should be a finite number, and is {found}")
     if share:
@@ -152,13 +157,15 @@ def tensor(name: str, value: Any, shape: Sequence[int] | None = None) -> Tensor:
     Raises `NotYet` for what is none, for another shape, and where a number is not finite.
     """
     if isinstance(value, Tensor):
-        found = value.detach().cpu().double()
+        found = value.detach().cpu().to_dense().double()
     else:
         if not isinstance(value, (list, tuple, np.ndarray, numbers.Real)) or isinstance(value, bool):
             raise NotYet(f"{name} should be a tensor, and is {kind(value)}")
+        if (odd := _no_number(value)) is not None:
+            raise NotYet(f"{name} should be a tensor of numbers, and is {kind(value)} that holds {odd}")
         try:
-            found = torch.as_tensor(np.asarray(value, dtype=np.float64))
-        except (TypeError, ValueError):
+            found = torch.as_tensor(np.asarray(_plain(value), dtype=np.float64))
+        except (TypeError, ValueError, OverflowError):
             raise NotYet(f"{name} should be a tensor of numbers, and is {kind(value)} that makes none") from None
     if shape is not None and tuple(found.shape) != tuple(shape):
         raise NotYet(f"{name} should have the shape {list(shape)}, and has {list(found.shape)}")
@@ -172,6 +179,44 @@ def near(one: Tensor, other: Tensor, rtol: float = 1e-4, atol: float = 1e-6) -> 
     return one.shape == other.shape and torch.allclose(one.double(), other.double(), rtol=rtol, atol=atol)
 
 
+def _no_number(value: Any) -> str | None:
+    """What a list, a tuple or an array holds, at any depth, that NumPy would make a number of, such as None and "0"."""
+    if value is None:
+        return "None"
+    if isinstance(value, str):
+        return kind(value)
+    if isinstance(value, np.ndarray):
+        value = value.tolist() if value.dtype.kind in "OUS" else []
+    parts = value if isinstance(value, (list, tuple)) else []
+    return next((odd for odd in map(_no_number, parts) if odd is not None), None)
+
+
+def _plain(value: Any) -> Any:
+    """A value with numbers for tensors, in lists at any depth, too: NumPy has no bfloat16, and takes no gradient."""
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    return value.detach().cpu().tolist() if isinstance(value, Tensor) else value
+
+
+def letters(name: str, value: Any, known: str) -> set[str]:
+    """Letters, in upper case, of a text or of a list, a set or an array of texts: "AC", "a and c", ["A", "C"].
+
+    Raises `NotYet` for all else, and for a letter that is none of `known`.
+    """
+    given = value.tolist() if isinstance(value, np.ndarray) else value
+    parts = [given] if isinstance(given, str) else given
+    example = f'["{known[0]}", "{known[1]}"]'
+    if isinstance(parts, dict) or not isinstance(parts, Collection):
+        raise NotYet(f"{name} should be a list of letters, as in {example}, and is {kind(value)}")
+    if not all(isinstance(part, str) for part in parts):
+        raise NotYet(f"{name} should be a list of letters, as in {example}, and is {kind(value)} that holds others")
+    words = re.findall(r"\w+", " ".join(parts).upper())
+    found = set("".join(word for word in words if word != "AND"))
+    if found - set(known):
+        raise NotYet(f"{name}: the letters are {', '.join(known)}")
+    return found
+
+
 def function(name: str, value: Any) -> Callable[..., Any]:
     """`value`, which must be a function."""
     if not callable(value):
@@ -179,17 +224,27 @@ def function(name: str, value: Any) -> Callable[..., Any]:
     return value  # type: ignore[no-any-return]
 
 
+def call(name: str, asked: Any, *arguments: Any, **named: Any) -> Any:
+    """What the learner's function does with these very arguments, and answers, None included.
+
+    Raises `NotYet` where it fails.
+    """
+    called = function(name, asked)
+    try:
+        return called(*arguments, **named)
+    except (NotYet, Undone):  # raised by what the check handed to it
+        raise
+    except Exception as error:
+        raise NotYet(f"{name} stops with an error ({_told(error)})") from error
+
+
 def ask(name: str, asked: Any, *arguments: Any, **named: Any) -> Any:
     """What the learner's function answers to these arguments; they are copies, so it may be asked again.
 
     Raises `Undone` where it answers None, and `NotYet` where it fails, or changes a tensor that it was given.
     """
-    called = function(name, asked)
     own, own_named = [_copied(value) for value in arguments], {key: _copied(value) for key, value in named.items()}
-    try:
-        answer = called(*own, **own_named)
-    except Exception as error:
-        raise NotYet(f"{name} stops with an error ({_told(error)})") from error
+    answer = call(name, asked, *own, **own_named)
     for before, after in zip([*arguments, *named.values()], [*own, *own_named.values()]):
         if isinstance(before, Tensor) and not _same(before, after):
             raise NotYet(
@@ -199,6 +254,36 @@ def ask(name: str, asked: Any, *arguments: Any, **named: Any) -> Any:
     if answer is None:
         raise Undone(f"{name} returns None so far")
     return answer
+
+
+def ending(name: str, asked: Callable[..., Any], most_steps: int = MOST_STEPS) -> Callable[..., Any]:
+    """The learner's function, stopped after so many steps of Python: a loop without end would hang the notebook.
+
+    What it returns raises `NotYet` then. To be asked by `ask`.
+    """
+
+    def stopped(*arguments: Any, **named: Any) -> Any:
+        left, before = most_steps, sys.gettrace()
+
+        def count(frame: Any, event: str, argument: Any) -> Any:
+            nonlocal left
+            frame.f_trace_opcodes = True  # a loop in one line is no new line
+            left -= 1
+            if left < 0:
+                raise NotYet(f"{name} does not come to an end for {_in_words(arguments)}: does each of its loops?")
+            return count
+
+        sys.settrace(count)
+        try:
+            return asked(*arguments, **named)
+        finally:
+            sys.settrace(before)
+
+    return stopped
+
+
+def _in_words(arguments: Sequence[Any]) -> str:
+    return " and ".join(f"{value:g}" if isinstance(value, numbers.Real) else kind(value) for value in arguments)
 
 
 def kind(value: Any) -> str:

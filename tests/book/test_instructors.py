@@ -11,8 +11,8 @@ import make_workshop
 import nbformat
 import pytest
 from make_workshop import exercises, section_minutes, text_and_exercises
-from minutes import AT_THE_TOP, opening
-from notebooks import CHAPTERS, code_cells, each_chapter, read
+from minutes import AT_THE_TOP, LISTED, listed, opening
+from notebooks import BOOK, CHAPTERS, code_cells, each_chapter, read
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -125,3 +125,10 @@ def test_minutes_are_told_in_steps_of_five(of_text: int, of_exercises: int, told
     after = opening(before, of_text, of_exercises)
     assert after == f"**It takes** {told}; the notebook runs in ten seconds."
     assert opening(after, of_text, of_exercises) == after
+
+
+def test_the_introduction_lists_each_chapter_with_its_minutes() -> None:
+    lists = [cell.source for cell in read(BOOK / "intro.ipynb").cells if "minutes: to read + exercises |" in cell.source]
+    minutes = {path.stem: text_and_exercises(read(path)) for path in CHAPTERS}
+    assert len(lists) == 1 and lists[0] == listed(lists[0], minutes), "run book/_scripts/repo/minutes.py"
+    assert {stem for _, stem in LISTED.findall(lists[0])} == set(minutes)

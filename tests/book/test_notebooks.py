@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import venv
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,9 @@ import numpy as np
 import papermill
 import pytest
 import yaml
-from address import badges, current_address, current_branch, setup_cell
+from address import badges, setup_cell
 from make_results import all_records
+from make_stacks import archive
 from notebooks import (
     BOOK,
     NOTEBOOKS,
@@ -41,7 +44,6 @@ from notebooks import (
     heading_anchors,
     offline,
     read,
-    working_tree,
 )
 
 from snn_helpers.parameters import in_bounds
@@ -273,13 +275,23 @@ def test_the_first_set_of_parameters_is_at_the_lower_bounds(path: Path) -> None:
 
 
 @each_notebook
-def test_runs_under_nbval(path: Path, passed_before: Any, tmp_path: Path) -> None:
-    with passed_before(path) as known:
+def test_runs_again_under_nbval_with_the_outputs_of_the_build(
+    path: Path, passed_before: Any, built_pages: Callable[[], Path], tmp_path: Path
+) -> None:
+    """Strictly: each cell prints and draws what is on the page, but for addresses in memory and times of the clock."""
+    sanitized = ROOT / "tests" / "nbval_sanitize.cfg"
+    with passed_before(path, sanitized) as known:
         if known:
             return
-        # Stripped notebooks have no outputs to compare: what nbval shows is that no cell raises.
+        executed = built_pages().parent / "jupyter_execute" / "book" / path.name
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        command += ["--nbval-lax", "--nbval-cell-timeout=300", "--rootdir", str(BOOK), "-c", os.devnull, str(path)]
+        command += [
+            "--nbval",
+            "--nbval-cell-timeout=300",
+            "--nbval-sanitize-with",
+            ROOT / "tests" / "nbval_sanitize.cfg",
+        ]
+        command += ["--nbval-current-env", "--rootdir", executed.parent, "-c", os.devnull, executed]
         run = subprocess.run(command, cwd=BOOK, env=offline(tmp_path), capture_output=True, text=True)
         assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
         n_code_cells = len(code_cells(read(path)))
@@ -290,80 +302,90 @@ def test_each_notebook_has_two_sets_of_parameters() -> None:
     assert set(PARAMETERS) == {path.stem for path in NOTEBOOKS}
     for name, sets in PARAMETERS.items():
         assert len(sets) == 2 and sets[0] != sets[1], f"{name} needs two different sets of parameters"
+        # papermill only warns of a name that the notebook lacks.
+        unknown = set().union(*sets) - set(papermill.inspect_notebook(str(BOOK / f"{name}.ipynb")))
+        assert not unknown, f"{name} has no parameters {unknown}"
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["first", "second"])
+def check_silence(result: Any, name: str) -> None:
+    for output in (output for cell in result.cells for output in cell.get("outputs", [])):
+        assert output.get("name") != "stderr", f"{name} writes to stderr:\n{output.text}"
+
+
 @each_notebook
-def test_runs_under_papermill(
-    path: Path, which: int, passed_before: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_runs_under_papermill_with_the_second_set_of_parameters(
+    path: Path, passed_before: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    parameters = PARAMETERS[path.stem][which]
-    # papermill only warns of a name that the notebook lacks.
-    unknown = set(parameters) - set(papermill.inspect_notebook(str(path)))
-    assert not unknown, f"{path.name} has no parameters {unknown}"
     with passed_before(path) as known:
         if known:
             return
         for name, value in offline(tmp_path).items():
             monkeypatch.setenv(name, value)
         result = papermill.execute_notebook(
-            str(path), str(tmp_path / "out.ipynb"), parameters=parameters, cwd=str(BOOK), progress_bar=False
+            str(path),
+            str(tmp_path / "out.ipynb"),
+            parameters=PARAMETERS[path.stem][1],
+            cwd=str(BOOK),
+            progress_bar=False,
         )
-        for cell in result.cells:
-            for output in cell.get("outputs", []):
-                assert output.get("name") != "stderr", f"{path.name} writes to stderr:\n{output.text}"
+        check_silence(result, path.stem)
+
+
+@dataclass
+class Clean:
+    """A Python with torch, but without the helpers until a notebook's first cell has installed them, as in Colab."""
+
+    python: Path
+    environment: dict[str, str]
+
+    def ask(self, code: str) -> subprocess.CompletedProcess[str]:
+        folder = self.python.parent
+        return subprocess.run(
+            [self.python, "-c", code], cwd=folder, env=self.environment, capture_output=True, text=True
+        )
 
 
 @pytest.fixture(scope="session")
-def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of its own that holds the working tree, committed or not, as one commit of the branch it names."""
-    folder = tmp_path_factory.mktemp("snapshot") / "book"
-    for name in working_tree():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(ROOT / name, folder / name)
-    identity = ["-c", "user.name=test", "-c", "user.email=test@example.invalid"]
-    for command in (["init", "-q", "-b", current_branch()], ["add", "-A"], ["commit", "-q", "-m", "snapshot"]):
-        subprocess.run(["git", *identity, *command], cwd=folder, check=True)
-    return folder
+def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
+    """Shared by all notebooks: their first cells are the same to the letter, and what those do is tried elsewhere."""
+    place = tmp_path_factory.mktemp("clean")
+    venv.create(place / "venv", with_pip=False)
+    site = next((place / "venv").glob("lib/python*/site-packages"))
+    here = next(entry for entry in sys.path if entry.endswith("site-packages"))
+    # A folder added this way brings its packages, but not its .pth files: no editable install.
+    (site / "packages.pth").write_text(here + "\n")
+    environment = offline(place) | {
+        "SNN_HELPERS_FROM": str(archive(place)),
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # in the environment pip reads this option the other way round: 0 is "none"
+    }
+    environment.pop("PYTHONPATH", None)
+    made = Clean(place / "venv" / "bin" / "python", environment)
+    probe = "import torch, importlib.util as u; print(u.find_spec('snn_helpers'))"
+    assert made.ask(probe).stdout.strip() == "None"
+    run = made.ask(SETUP)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert str(place) in made.ask(probe).stdout, "the helpers were not installed into the clean environment"
+    return made
 
 
 @each_notebook
 def test_runs_alone_in_an_empty_folder_of_a_clean_environment(
-    path: Path, passed_before: Any, tmp_path: Path, snapshot: Path
+    path: Path, passed_before: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """As in Colab: torch is there, the helpers are not, and the first cell installs them with pip and git.
-
-    git is told to fetch from a local clone what the notebook asks of the book's address.
-    """
+    """With the first set of parameters, and only what its first cell installs of the book."""
     with passed_before(path, ROOT / "pyproject.toml") as known:
         if known:
             return
-        clean, empty = tmp_path / "clean", tmp_path / "empty"
+        clean: Clean = request.getfixturevalue("clean")
+        empty = tmp_path / "empty"
         empty.mkdir()
-        venv.create(clean, with_pip=False)
-        site = next(clean.glob("lib/python*/site-packages"))
-        here = next(entry for entry in sys.path if entry.endswith("site-packages"))
-        # A folder added this way brings its packages, but not its .pth files: no editable install.
-        (site / "packages.pth").write_text(here + "\n")
-        python = clean / "bin" / "python"
-        environment = offline(tmp_path) | {
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"url.file://{snapshot}.insteadOf",
-            "GIT_CONFIG_VALUE_0": current_address(),
-            "GIT_TERMINAL_PROMPT": "0",
-            "PIP_NO_INDEX": "1",
-            "PIP_NO_BUILD_ISOLATION": "0",  # in the environment pip reads this option the other way round: 0 is "none"
-        }
-        environment.pop("PYTHONPATH", None)
-        probe = [python, "-c", "import torch, importlib.util as u; print(u.find_spec('snn_helpers'))"]
-        before = subprocess.run(probe, cwd=empty, env=environment, capture_output=True, text=True)
-        assert before.stdout.strip() == "None", before.stdout + before.stderr
         shutil.copy(path, empty)
-        command = [python, "-m", "papermill", path.name, "out.ipynb", "--no-progress-bar"]
+        command = [clean.python, "-m", "papermill", path.name, "out.ipynb", "--no-progress-bar"]
         parameters = tmp_path / "parameters.json"
         parameters.write_text(json.dumps(PARAMETERS[path.stem][0]))
-        command += ["-f", str(parameters)]
-        run = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True)
+        command += ["-f", parameters]
+        run = subprocess.run(command, cwd=empty, env=clean.environment, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-6000:]
-        after = subprocess.run(probe, cwd=empty, env=environment, capture_output=True, text=True)
-        assert str(clean) in after.stdout, "the helpers were not installed into the clean environment"
+        check_silence(read(empty / "out.ipynb"), path.stem)
+        assert {left.name for left in empty.iterdir()} == {path.name, "out.ipynb"}, "it leaves files behind"

@@ -236,6 +236,14 @@ def test_the_checks_of_a_chapter_count_as_its_module(small_book: Path) -> None:
     assert checks not in inputs.chapter_modules("from snn_chapters import depth", small_book)
 
 
+def test_an_explorer_counts_even_if_its_name_is_a_module_s(small_book: Path) -> None:
+    explorer = small_book / "book" / "snn_chapters" / "explorers" / "depth.py"
+    explorer.parent.mkdir()
+    explorer.write_text("from snn_helpers.widgets import Explorer\n")
+    found = inputs.chapter_modules("from snn_chapters.explorers.depth import DepthExplorer", small_book)
+    assert {explorer, small_book / "book" / "snn_chapters" / "depth.py"} <= set(found)
+
+
 def test_a_record_that_is_new_or_gone_runs_again_what_names_it(small_book: Path) -> None:
     record = small_book / "book" / "results" / "deep_runs.json"
     for change in (record.unlink, lambda: record.write_text("{}")):

@@ -78,8 +78,11 @@ def test_a_release_is_a_branch_of_two_commits(released: tuple[Path, str]) -> Non
     assert git(root, "branch", "--show-current") == f"release/{NEXT}"
     assert git(root, "status", "--porcelain") == ""
     assert git(root, "rev-parse", "HEAD~2") == start == git(root, "rev-parse", current_branch())
-    version_files = ["CITATION.cff", "book/changelog.md", "snn_helpers/__init__.py"]
-    assert git(root, "diff", "--name-only", start, "HEAD^").splitlines() == version_files
+    version_files = {"CITATION.cff", "book/changelog.md", "snn_helpers/__init__.py"}
+    version_files |= {path.relative_to(ROOT).as_posix() for path in NOTEBOOKS}
+    assert set(git(root, "diff", "--name-only", start, "HEAD^").splitlines()) == version_files
+    lines = git(root, "diff", "--numstat", start, "HEAD^", "--", "book/*.ipynb").splitlines()
+    assert {line.split("\t")[0] for line in lines} == {"1"}, "of a notebook, only the version in its first cell"
     assert git(root, "diff", "--name-only", start, "--", ".github", "tests") == "", "workflows still run for main"
     assert git(root, "tag") == "", "the tag is made when the tests have passed"
 
@@ -104,7 +107,7 @@ def test_every_link_of_a_release_names_it(released: tuple[Path, str]) -> None:
         if name.endswith((".md", ".ipynb", ".yml", ".toml", ".cff", ".py", ".json")):
             text = (root / name).read_text(encoding="utf-8")
             found = re.findall(rf"{place}(?:@|/blob/|/tree/|/archive/)([\w.-]+)|gh/{place}/([\w.-]+)", text)
-            named[name] = [a or b for a, b in found]
+            named[name] = [(a or b).removesuffix(".zip") for a, b in found]
     assert {ref for refs in named.values() for ref in refs} == {tag}
     assert named["README.md"] == [tag, tag]
     for path in NOTEBOOKS:
@@ -114,7 +117,8 @@ def test_every_link_of_a_release_names_it(released: tuple[Path, str]) -> None:
 
 def test_first_cells_and_copies_of_a_release_install_it(released: tuple[Path, str]) -> None:
     root, _ = released
-    assert f'"git+{current_address()}@v{NEXT}"' in setup_cell(root)
+    cell = f'_install_helpers("{NEXT}", "{current_address()}/archive/v{NEXT}.zip")'
+    assert setup_cell(root).endswith(cell)
     for path in NOTEBOOKS:
         notebook = nbformat.read(root / "book" / path.name, as_version=4)
         copies = [notebook, make_workshop.student_copy(notebook), make_workshop.instructor_copy(notebook, None)]
@@ -146,7 +150,7 @@ def test_main_takes_the_version_and_keeps_its_own_name(released: tuple[Path, str
     git(clone, "cherry-pick", f"origin/release/{NEXT}^")
     assert current_branch(clone) == current_branch()
     assert f'__version__ = "{NEXT}"\n' in (clone / "snn_helpers" / "__init__.py").read_text()
-    assert setup_cell(clone) == setup_cell()
+    assert setup_cell(clone) == setup_cell().replace(snn_helpers.__version__, NEXT)
 
 
 # --- What is refused -----------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from address import badges, change_address, current_address, pages_address, setup_cell
+from files import listed_files
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
@@ -27,9 +28,29 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def tracked() -> list[Path]:
-    command = ["git", "ls-files", "-co", "--exclude-standard"]
-    listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-    return [ROOT / name for name in listed.splitlines() if (ROOT / name).is_file()]
+    return [ROOT / name for name in listed_files(ROOT)]
+
+
+@pytest.mark.parametrize("inside", ["nothing", "another clone"])
+def test_a_download_without_git_has_the_same_files(inside: str, tmp_path: Path) -> None:
+    if inside == "another clone":
+        subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    copy = tmp_path / "book-main"
+    for path in tracked():
+        (copy / path.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        (copy / path.relative_to(ROOT)).write_bytes(b"")
+    shutil.copy(ROOT / ".gitignore", copy)
+    for name in ("_build/html/index.html", ".venv/bin/python", "book/__pycache__/a.pyc", "snn_helpers.egg-info/x"):
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(b"")
+    assert listed_files(copy) == listed_files(ROOT)
+
+
+def test_without_git_on_the_machine_files_are_listed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = listed_files(ROOT)
+    monkeypatch.setenv("PATH", "")
+    found = set(listed_files(ROOT))  # and what a user keeps out of git by other means than .gitignore
+    assert set(expected) <= found
 
 
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -53,7 +74,7 @@ def test_the_address_is_the_same_everywhere() -> None:
 
 def test_another_address_is_carried_everywhere(tmp_path: Path) -> None:
     old, new = current_address(), "https://github.com/someone/fork"
-    for name in ("_config.yml", "README.md", "pyproject.toml", "book/intro.ipynb"):
+    for name in ("_config.yml", "README.md", "pyproject.toml", "book/intro.ipynb", "snn_helpers/__init__.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
@@ -61,7 +82,8 @@ def test_another_address_is_carried_everywhere(tmp_path: Path) -> None:
         change_address(new, tmp_path, "no branch")
     assert len(change_address(new, tmp_path, "workshop")) == 4
     cells = json.loads((tmp_path / "book/intro.ipynb").read_text("utf-8"))["cells"]
-    assert "".join(cells[1]["source"]) == setup_cell(tmp_path) and f"{new}@workshop" in setup_cell(tmp_path)
+    assert "".join(cells[1]["source"]) == setup_cell(tmp_path)
+    assert f"{new}/archive/workshop.zip" in setup_cell(tmp_path)
     assert badges("intro", tmp_path) in "".join(cells[0]["source"])
     assert "someone/fork/blob/workshop/book/intro.ipynb" in badges("intro", tmp_path)
     assert pages_address(tmp_path) == "https://someone.github.io/fork/"
@@ -166,7 +188,7 @@ def test_the_floors_are_tried_with_all_unit_tests_but_those_that_pretend_a_gpu()
     assert len(tests) > 200, "or this test looks at the wrong place"
     named = {name for name in tests if any(word in name for word in left_out)}
     assert named == {name for name, text in tests.items() if "FakeTensorMode" in text}
-    notebooks = re.findall(r"test_runs_under_papermill\[(\w+)-first\]", workflow)
+    notebooks = re.findall(r"test_runs_under_papermill\w*\[(\w+)\]", workflow)
     assert len(set(notebooks)) == 4
     for name in notebooks:
         assert (ROOT / "book" / f"{name}.ipynb").is_file(), name
@@ -357,8 +379,8 @@ def test_a_record_says_how_it_was_made(path: Path) -> None:
     assert record["trials"]
     for row in record["trials"]:
         assert row["total_seconds"] > 0
-        # What other libraries' neurons do under a clamp is no matter of chance.
-        assert "seed" in row["settings"] or path.stem == "06_libraries"
+        # What other libraries' neurons do under a clamp is no matter of chance; whether a notebook runs is none either.
+        assert "seed" in row["settings"] or path.stem in ("06_libraries", "stacks")
 
 
 def test_records_are_complete() -> None:
@@ -423,3 +445,43 @@ def test_the_image_is_made_of_the_same_pins() -> None:
     container = json.loads((ROOT / ".devcontainer" / "devcontainer.json").read_text())
     assert (ROOT / ".devcontainer" / container["build"]["dockerfile"]).resolve() == ROOT / ".binder" / "Dockerfile"
     assert f"ARG NB_USER={container['remoteUser']}" in lines
+
+
+def test_nothing_that_a_command_loads_at_once_is_of_unix_alone() -> None:
+    """Windows has no `resource`, `fcntl` or `pwd`: what needs them imports them where they are used."""
+    of_unix = {"resource", "fcntl", "pwd", "grp", "termios"}
+    for path in [*(ROOT / "book").rglob("*.py"), *(ROOT / "snn_helpers").rglob("*.py")]:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                first = {alias.name for alias in node.names} if isinstance(node, ast.Import) else {node.module}
+                assert not first & of_unix, f"{path.relative_to(ROOT)} imports {first & of_unix}"
+
+
+def test_the_lines_for_windows_do_what_make_does() -> None:
+    """Each, written as on Linux, is a command of the Makefile; and each part of the two commands has its line."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```\n(py -3.*?)```", text, re.S)
+    rules = (ROOT / "Makefile").read_text(encoding="utf-8")
+    known = {
+        "$(PYTHON) -m venv .venv",
+        "$(BIN)/python -m pip install --quiet $(INDEX) -r $(REQUIREMENTS)",
+        "$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .",
+        "$(BIN)/python book/_scripts/site/build_book.py",
+        "$(BIN)/python -m pytest -n 2 --dist worksteal",
+    }
+    assert all(command in rules for command in known)
+
+    def plain(command: str) -> str:
+        for name, value in {
+            "$(PYTHON)": "python",
+            "$(BIN)/python": "python",
+            ".venv/Scripts/python": "python",
+            "py -3.12": "python",
+            " --quiet": "",
+            " $(INDEX)": "",
+            "$(REQUIREMENTS)": "requirements.txt",
+        }.items():
+            command = command.replace(name, value)
+        return command
+
+    assert {plain(line.replace("\\", "/")) for line in block.splitlines()} == {plain(command) for command in known}

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import random
+import re
+import sys
+from collections.abc import Callable
+from decimal import Decimal
+from fractions import Fraction
+from itertools import count
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from snn_helpers.long.exercise import Check, NotYet, Undone, ask, near, number, tensor
+from snn_helpers.long.exercise import Check, NotYet, Undone, ask, call, ending, letters, near, number, tensor
 
 check = Check()
 
@@ -50,7 +56,19 @@ def said(capsys: pytest.CaptureFixture[str], *answer: Any) -> str:
     return " ".join(capsys.readouterr().out.split())
 
 
-RIGHT = [0.5, torch.tensor(0.5), torch.tensor([0.5], requires_grad=True), np.float32(0.5), np.array(0.5), [0.5], (0.5,)]
+RIGHT = [
+    0.5,
+    torch.tensor(0.5),
+    torch.tensor([0.5], requires_grad=True),
+    torch.tensor([[0.5]], dtype=torch.bfloat16),
+    [torch.tensor(0.5, requires_grad=True)],
+    np.float32(0.5),
+    np.array(0.5),
+    [0.5],
+    (0.5,),
+    Decimal("0.5"),
+    Fraction(1, 2),
+]
 
 
 @pytest.mark.parametrize("answer", RIGHT, ids=repr)
@@ -72,6 +90,8 @@ def test_a_number_may_come_in_any_of_its_forms(answer: Any, capsys: pytest.Captu
         ([], "is a list of 0"),
         ([[0.5], [0.1, 0.2]], "is a list of 2"),
         (True, "is True"),
+        (torch.tensor(True), "a tensor of the shape"),
+        (10**400, "far too large"),
         (0.5j, "complex number"),
         (torch.rand(2, 2), r"a tensor of the shape \[2, 2\] of 4"),
         (lambda: 0.5, "is a function"),
@@ -81,8 +101,6 @@ def test_a_number_may_come_in_any_of_its_forms(answer: Any, capsys: pytest.Captu
     ],
 )
 def test_another_kind_of_answer_gets_words(answer: Any, words: str, capsys: pytest.CaptureFixture[str]) -> None:
-    import re
-
     told = said(capsys, 1, answer)
     assert told.startswith("Not yet: ") and re.search(words, told), told
 
@@ -98,6 +116,19 @@ def in_place(x: torch.Tensor) -> torch.Tensor:
         (lambda x: 2 * x, "Right. So it is."),
         (lambda x: [0, 2, 4], "Right. So it is."),
         (lambda x: (2 * x).numpy(), "Right. So it is."),
+        (lambda x: (2 * x).to_sparse(), "Right. So it is."),
+        (lambda x: (2 * x).bfloat16(), "Right. So it is."),
+        (lambda x: [torch.tensor(0.0, requires_grad=True), 2 * x[1], np.int8(4)], "Right. So it is."),
+        (
+            lambda x: [0, 2, "4"],
+            "Not yet: double(...) should be a tensor of numbers, and is a list that holds",
+        ),
+        (lambda x: (0, 2, None), "Not yet: double(...) should be a tensor of numbers, and is a tuple that holds None"),
+        (lambda x: np.array(["0", "2", "4"]), "Not yet: double(...) should be a tensor of numbers, and is an array"),
+        (
+            lambda x: [0, 2, 10**400],
+            "Not yet: double(...) should be a tensor of numbers, and is a list that",
+        ),
         (lambda x: None, "Exercise 2 is yours to do: double returns None so far."),
         (None, "Exercise 2 is yours to do: put your answer in place of None"),
         (in_place, "Not yet: double changes a tensor that it was given, in place"),
@@ -114,6 +145,77 @@ def test_functions_are_asked_and_what_becomes_of_it_is_told(
     answer: Any, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said(capsys, 2, answer).startswith(words)
+
+
+def test_a_call_hands_over_the_things_themselves_and_lets_what_a_check_says_pass() -> None:
+    given = torch.arange(3.0)
+    assert call("double", in_place, given) is given and given.tolist() == [0, 2, 4]
+    assert call("double", lambda x: None, given) is None
+
+    def unwritten(x: Any) -> None:
+        raise NotImplementedError
+
+    with pytest.raises(NotYet, match=r"^double stops with an error \(NotImplementedError\)$"):
+        call("double", unwritten, given)
+    for mine in (NotYet, Undone):
+
+        def refuses(part: Any, mine: type[Exception] = mine) -> None:
+            raise mine("this part is too large")
+
+        with pytest.raises(mine, match=r"^this part is too large$"):
+            call("accumulate", lambda respond, part: respond(part), refuses, given)
+
+
+@pytest.mark.parametrize(
+    "value", ["AC", "a and c", "A, C.", ["AC"], ("c ", "A"), {"A", "C"}, {"A": 1, "C": 2}.keys(), np.array(["a", "c"])]
+)
+def test_letters_may_come_as_a_text_or_in_a_list(value: Any) -> None:
+    assert letters("chosen", value, "ABCD") == {"A", "C"}
+    assert letters("chosen", [], "ABCD") == letters("chosen", "", "ABCD") == set()
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (["A", "E"], "the letters are A, B, C, D"),
+        ("none", "the letters are A, B, C, D"),
+        ([1, 3], 'as in ["A", "B"], and is a list that holds others'),
+        ([True, False], "that holds others"),
+        ({"A": True, "C": False}, "a dictionary"),
+        (2, "of the type int"),
+        (filter(None, "AC"), "of the type filter"),
+        (np.array([1, 3]), "that holds others"),
+        (lambda: "AC", "a function"),
+    ],
+)
+def test_what_are_no_letters_gets_words(value: Any, words: str) -> None:
+    with pytest.raises(NotYet, match=f"^chosen.*{re.escape(words)}"):
+        letters("chosen", value, "ABCD")
+
+
+def never(x: int) -> int:
+    while True:
+        x += 1
+
+
+def in_one_line(x: int) -> None:
+    while True: pass  # fmt: skip  # noqa: E701
+
+
+@pytest.mark.parametrize("called", [never, in_one_line, lambda x: next(n for n in count() if n < x - 10)])
+def test_a_loop_without_end_is_stopped_and_told(called: Callable[..., Any]) -> None:
+    before = sys.gettrace()
+    with pytest.raises(NotYet, match=r"^search does not come to an end for 7: "):
+        ask("search", ending("search", called), 7)
+    assert sys.gettrace() is before
+
+
+def test_what_comes_to_an_end_is_not_stopped() -> None:
+    before = sys.gettrace()
+    assert ask("total", ending("total", lambda n, start=0: sum(range(n), start)), 1000, start=5) == 499505
+    with pytest.raises(NotYet, match=r"^total stops with an error \(ZeroDivisionError"):
+        ask("total", ending("total", lambda n: n / 0), 1)
+    assert sys.gettrace() is before
 
 
 @pytest.mark.parametrize("answer", [3, [1], {"key": "a"}, {}])

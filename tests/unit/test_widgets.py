@@ -8,6 +8,7 @@ import json
 import os
 import pkgutil
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -25,7 +26,9 @@ from snn_chapters import explorers
 from snn_chapters.after_spike import AfterSpikeNet, after_spike_law, after_spike_window
 from snn_chapters.binary import BinarySpikingLayer, BinarySpikingNet
 from snn_chapters.depth import EnsembleNet, fire_at
+from snn_chapters.explorers.depth import DepthExplorer
 from snn_chapters.explorers.encoding import EncodingExplorer
+from snn_chapters.explorers.learning import LearningExplorer
 from snn_chapters.explorers.rates import RatesExplorer
 from torch.utils.data import TensorDataset
 
@@ -559,12 +562,15 @@ def test_numpy_s_numbers_are_settings_too_and_no_number_is_none() -> None:
 
 def test_scripts_are_files_that_are_shipped() -> None:
     assert widgets._JS == JS
-    names = [path.stem for path in (ROOT / "book" / "snn_chapters" / "explorers").glob("[a-z]*.py")]
-    of_chapters = {f"{name}_{part}.js" for name in names for part in ("model", "explorer")}
-    assert {path.name for path in JS.iterdir()} == of_chapters | {
-        "neuron.js", "simulation.js", "parts.js", "neuron_explorer.js", "window_explorer.js", "digit_playground.js",
-        "explorers.css",
-    }  # fmt: skip
+    # What lies there is a part of the script of an explorer of the book, and nothing else.
+    explorers = {path.name for path in JS.glob("*_explorer.js")} | {"digit_playground.js", "learning_worker.js"}
+    parts = {"parts.js", "neuron.js", "simulation.js", "learning_code.js"}
+    parts |= {path.name for path in JS.glob("*_model.js")}
+    assert {path.name for path in JS.iterdir()} == explorers | parts | {"explorers.css"}
+    shipped = [bundle(name) for name in sorted(explorers)]
+    for name in parts:
+        first = re.search(r"^export ((?:class|function) \w+)", (JS / name).read_text(encoding="utf-8"), re.M)
+        assert first and any(first[1] in script for script in shipped), f"no explorer uses {name}"
 
 
 # --- in a browser: controls, drawings and hosts --------------------------------------------------
@@ -682,8 +688,12 @@ def stage(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Tab]]:
 def example(kind: type[Explorer]) -> Explorer:
     if kind is DigitPlayground:
         return DigitPlayground(SpikingNet(6, generator=torch.Generator().manual_seed(0)), DIGITS)
+    if kind is DepthExplorer:
+        return DepthExplorer(TensorDataset(*(torch.cat([part, part]) for part in DIGITS.tensors)))
     if kind is EncodingExplorer:
         return EncodingExplorer(*DIGITS.tensors)
+    if kind is LearningExplorer:
+        return LearningExplorer(DIGITS, DIGITS, n_train=len(DIGITS), n_held_out=len(DIGITS))
     if kind is RatesExplorer:
         return RatesExplorer(load_results("04_learning_rate")["trials"])
     return kind()

@@ -19,7 +19,6 @@ import io
 import json
 import platform
 import random
-import resource
 import subprocess
 import sys
 import time
@@ -289,6 +288,8 @@ def highest_memory() -> int:
         for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
             if line.startswith("VmHWM"):
                 return int(line.split()[1])
+    import resource  # not on Windows, where the peak is not measured
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
 
 

@@ -39,6 +39,8 @@ def write(rows: list[dict[str, Any]]) -> None:
 
 
 def main(names: list[str]) -> None:
+    if sys.platform == "win32":
+        sys.exit("Windows does not tell what a kernel has used: run make times on Linux, on a Mac or in WSL")
     paths = {path.stem: path for path in notebooks()}
     unknown = sorted(set(names) - set(paths))
     if unknown:

@@ -1,4 +1,6 @@
-"""Write the minutes that a notebook takes wherever the book tells them: at its top, and in the table for instructors.
+"""Write the minutes that a notebook takes wherever the book tells them.
+
+They are at its top, in the lists of chapters of the introduction, and in the table for instructors.
 
     python book/_scripts/repo/minutes.py
 
@@ -32,6 +34,19 @@ def opening(source: str, of_text: int, of_exercises: int) -> str:
     return AT_THE_TOP.sub(told, source)
 
 
+LISTED = re.compile(r"^(\| \[[^\]|]+\]\((\w+)\.ipynb\) \| [^|]+ \|)(?: [\d +]+ \|)?$", re.M)
+
+
+def listed(source: str, minutes: dict[str, tuple[int, int]]) -> str:
+    """A list of chapters with their minutes, to read and for the exercises, in its last column."""
+
+    def row(found: re.Match[str]) -> str:
+        told = [str(_to_five(part)) for part in minutes[found[2]] if part]
+        return f"{found[1]} {' + '.join(told)} |"
+
+    return LISTED.sub(row, source)
+
+
 def _to_five(minutes: int) -> int:
     return 5 * max(1, round(minutes / 5))
 
@@ -54,6 +69,12 @@ def main() -> None:
         if source != notebook.cells[0].source:
             notebook.cells[0].source = source
             write_whole(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+    intro = BOOK / "intro.ipynb"
+    notebook = nbformat.read(intro, as_version=4)
+    for cell in notebook.cells:
+        if "minutes: to read + exercises |" in cell.source:
+            cell.source = listed(cell.source, minutes)
+    write_whole(intro, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
     write_whole(TIMES, times(TIMES.read_text(encoding="utf-8"), minutes).encode())
 
 

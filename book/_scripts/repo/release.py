@@ -2,10 +2,10 @@
 
     python book/_scripts/repo/release.py 0.3.0
 
-The branch release/0.3.0 gets two commits. The first sets the version: in the helpers, in CITATION.cff and in the
-changelog, whose part "Unreleased" becomes that of this version; main takes this commit too. The second carries the
-tag v0.3.0 into every address, and stays on the branch. Nothing is pushed: the workflow `release` makes the tag, once
-the tests have passed on the pushed branch.
+The branch release/0.3.0 gets two commits. The first sets the version: in the helpers, in CITATION.cff, in the first
+cell of each notebook, and in the changelog, whose part "Unreleased" becomes that of this version; main takes this
+commit too. The second carries the tag v0.3.0 into every address, and stays on the branch. Nothing is pushed: the
+workflow `release` makes the tag, once the tests have passed on the pushed branch.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[3]
 VERSION_LINE = r'^__version__ = "(.+)"$'
+FIRST_CELL = r'_install_helpers\(\\"[\d.]+\\", '  # as a notebook's file holds it: in JSON
 # A heading in either of Markdown's two ways.
 UNRELEASED = re.compile(r"^(?:## Unreleased|Unreleased\n-+)\n(.*?)(?=^## |\Z)", re.M | re.S)
 
@@ -65,7 +66,11 @@ def released_texts(version: str, day: date, root: Path = ROOT) -> dict[Path, str
     if len(unreleased) != 1 or not re.search(r"^- \S", unreleased[0], re.M):
         raise ReleaseError(f"{changelog} does not say what is new: it needs one part 'Unreleased' with a list")
     citation = root / "CITATION.cff"
-    return {
+    first_cells = {
+        path: _changed(path, (FIRST_CELL, f'_install_helpers(\\"{version}\\", '))
+        for path in sorted((root / "book").glob("*.ipynb"))
+    }
+    return first_cells | {
         helpers: _changed(helpers, (VERSION_LINE, f'__version__ = "{version}"')),
         citation: _changed(
             citation, ("^version: .+$", f"version: {version}"), ("^date-released: .+$", f'date-released: "{day}"')

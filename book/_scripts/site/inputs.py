@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # `snn_chapters.depth` wherever it is, `from snn_chapters import depth, loops` over one line or many, and
 # `from .depth import …` within the package. Text in strings counts too: a cell may write a script and start it.
-_DOTTED = re.compile(r"\bsnn_chapters\.(?:exercises\.)?(\w+)")
+_DOTTED = re.compile(r"\bsnn_chapters\.(?:(?:exercises|explorers)\.)?(\w+)")
 _FROM = re.compile(r"\bfrom\s+snn_chapters\s+import\s*(\([^)]*\)|[^\n;]*)")
 _WHOLE = re.compile(r"\bimport\s+snn_chapters\b(?!\.)")
 _SIBLING = re.compile(r"^\s*from\s+\.(\w*)\s+import\s*(\([^)]*\)|[^\n;]*)", re.M)
@@ -45,7 +45,9 @@ def _code(notebook: Path) -> str:
 def chapter_modules(text: str, root: Path = ROOT) -> list[Path]:
     """The files of `book/snn_chapters` that this code imports, and what those import of one another."""
     folder = root / "book" / "snn_chapters"
-    known = {path.stem: path for path in [*folder.glob("exercises/*.py"), *folder.glob("*.py")]}
+    known: dict[str, list[Path]] = {}
+    for path in [*folder.glob("*.py"), *folder.glob("exercises/[!_]*.py"), *folder.glob("explorers/[!_]*.py")]:
+        known.setdefault(path.stem, []).append(path)
     named = set(_DOTTED.findall(text)).union(*map(_names, _FROM.findall(text)))
     if _WHOLE.search(text) or "*" in named:
         named = set(known)  # any of them may be meant
@@ -55,11 +57,11 @@ def chapter_modules(text: str, root: Path = ROOT) -> list[Path]:
     while new := (named & set(known)) - found:
         found |= new
         for name in new:
-            source = known[name].read_text(encoding="utf-8")
+            source = "\n".join(path.read_text(encoding="utf-8") for path in known[name])
             named |= set(_DOTTED.findall(source)).union(*map(_names, _FROM.findall(source)))
             for module, listed in _SIBLING.findall(source):
                 named |= {module} if module else _names(listed)
-    return sorted(known[name] for name in found)
+    return sorted(path for name in found for path in known[name])
 
 
 def records(text: str, root: Path = ROOT) -> list[Path]:

@@ -32,6 +32,7 @@ MOVES = (
 
 def frames(tab: Tab) -> Iterator[Image.Image]:
     tab.run("document.querySelector('.snn').id = 'explorer'")
+    tab.run("for (const fold of document.querySelectorAll('#explorer details')) fold.open = true")
 
     def picture() -> Image.Image:
         tab.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")

@@ -15,7 +15,6 @@ import copy
 import hashlib
 import os
 import re
-import resource
 import shutil
 import sys
 import time
@@ -309,11 +308,18 @@ def instructor_copy(notebook: Any, times: dict[str, Any] | None, notes_of: dict[
 
 
 # What `getrusage` tells begins with what the parent process held, so Linux's own count is better where there is one.
+# Windows tells nothing of the kind, which counts as 0: times are measured elsewhere.
 PEAK = """\
-import pathlib, re, resource, sys
+import pathlib, re, sys
 status = pathlib.Path("/proc/self/status")
 found = re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text()) if status.exists() else None
-in_kb = int(found[1]) if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+if found:
+    in_kb = int(found[1])
+elif sys.platform == "win32":
+    in_kb = 0
+else:
+    import resource
+    in_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(in_kb / (2**20 if sys.platform == "darwin" else 2**10))
 """
 
@@ -326,12 +332,12 @@ def run(path: Path) -> tuple[Any, dict[str, Any]]:
     """
     notebook = read(path)
     notebook.cells.append(nbformat.v4.new_code_cell(PEAK))
-    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    before, started = os.times(), time.perf_counter()
     os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # the kernel of this environment, whatever others the user has
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(path.parent)}}).execute()
     seconds = time.perf_counter() - started
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    after = os.times()
+    cpu = after.children_user + after.children_system - before.children_user - before.children_system
     peak = float("".join(output.text for output in notebook.cells.pop().outputs if output.get("name") == "stdout"))
     by_section = {}
     for title, cells in sections(notebook):

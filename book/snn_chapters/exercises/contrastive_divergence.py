@@ -58,7 +58,7 @@ def steps_needed(answer: Any) -> str:
     if found == least:
         return "What the walk remembers shrinks by the same factor at each step: so a little patience buys much."
     if found == least - 1:
-        raise NotYet("one too few. Is the error that the task gives that of 0 steps?")
+        raise NotYet("too few. Is the error that the task gives that of 0 steps, or of 1?")
     if found == next(k for k in range(1, 100) if factor**k <= wanted):
         raise NotYet("that is when an error that starts at 100 % would be so small; this one starts elsewhere")
     if found < least:
@@ -117,6 +117,10 @@ def pattern_gain(answer: Any) -> str:
         raise NotYet("that is what the sizes bring; what does the pattern bring beyond them?")
     if is_(found, -mean):
         raise NotYet("the sign: the rhythm's start less the other one")
+    if is_(found, width) and is_(half, mean):
+        raise NotYet("the two are in each other's place: the mean comes first")
+    if is_(found, mean - width) and is_(half, mean + width):
+        raise NotYet("these are the two ends of the interval; its middle and half of its width are asked for")
     if is_(found, mean / 100):
         raise NotYet("that is a share; the accuracies are in per cent, so points are asked for")
     if not is_(found, mean):
@@ -126,6 +130,8 @@ def pattern_gain(answer: Any) -> str:
     spread = (rhythm - shuffled).std().item()
     mistakes = {
         2 * width: "that is the whole width of the interval; half of it is asked for",
+        -width: "it is a size, so it has no sign",
+        width * math.sqrt(4 / 5): "the standard deviation is that of five values for a whole: divide by 4, not by 5",
         spread: "that is the standard deviation of one difference, and the interval is that of their mean",
         spread / math.sqrt(5): "that is the standard error; `mean_and_interval` multiplies it by Student's factor",
         1.96 * spread / math.sqrt(5): "with five seeds the factor is Student's, not 1.96",
@@ -155,6 +161,9 @@ def both_on(answer: Any) -> str:
     found = number("both_on", answer, 0)
     mistakes = {
         e: "that is no probability: have you divided by Z, the sum over the four states?",
+        e / 4: "the four states are not alike: Z is the sum of their four exponentials",
+        1 / e: "look at the sign: a state of *low* energy is probable. And divide by Z",
+        3 / (3 + e): "that is how probable it is that they are *not* both on",
         1 / (1 + 1 / e): "that is how probable one is, given that the other is on",
         1 / (3 + e): "that is how probable another state is: which sign has the energy of both on?",
         1 / e / (3 + 1 / e): "look at the sign: a state of *low* energy is probable",
@@ -183,7 +192,8 @@ def share_uncorrected(answer: Any) -> str:
         u = round(float(4 * torch.rand(1, generator=generator).item() - 2), 2)
         cases.append((u, int(torch.randint(1, 15, (1,), generator=generator))))
     for u, rest in [*cases, (0.7, 0)]:
-        found = number("what share_uncorrected returns", _share(asked, u, rest), share=True)
+        answered = _share(asked, u, rest)
+        found = number("what share_uncorrected returns", answered)
         right = _on(u, rest)
         if abs(found - right) < 6e-4:
             continue
@@ -191,6 +201,7 @@ def share_uncorrected(answer: Any) -> str:
         for value, words in _slips(u, rest).items():
             if abs(found - value) < 6e-4:
                 raise NotYet(f"{told}: {words}")
+        number("what share_uncorrected returns", answered, share=True)
         raise NotYet(f"{told} it is not {found:.4g}: how long is it off, on average, and how long on?")
     return "So the correction is needed: without it each neuron has a bias that nobody gave it."
 
@@ -229,7 +240,11 @@ def _slips(u: float, rest: int) -> dict[float, str]:
         / (rest + 1 + 1 / fire): "it may fire again in its last step on, so it is off for fewer steps than that",
         1 / (rest + 1 + wait): "that is how often it fires; it is on for longer than for the step of a spike",
         wait / (rest + 1 + wait): "that is the share for which it is off",
+        (rest + 1) * fire: "while it is on it cannot fire, but for its last step: so spikes are rarer",
         min(1.0, (rest + 1) * fire): "while it is on it cannot fire, but for its last step: so spikes are rarer",
+        1 + wait / (rest + 1): "the quotient is turned round",
+        1 / (1 + 1 / wait / (rest + 1)): "look at the sign of the potential: the higher it is, the longer it is on",
+        1 - (1 - fire) ** (rest + 1): "it does not toss a coin in each of these steps: while it is on it cannot fire",
     }
 
 
@@ -242,6 +257,12 @@ def _logistic(u: float) -> float:
 def which_runs_backwards(visible: Any, both: Any, joint: Tensor, up: Tensor, down: Tensor) -> str:
     """The flow of the visible chain, and of the joint one, entry by entry."""
     p, ups, downs = (part.detach().cpu().double() for part in (joint, up, down))
+    chance = p / p.sum(dim=0)
+    if abs(float(p.sum()) - 1) > 1e-6 or not _alike(chance.T, ups) or not _alike((p.T / p.sum(dim=1)).T, downs):
+        raise NotYet(
+            "the tables `joint`, `up` and `down` do not fit together any more: something has changed them in place. Run"
+            " the cells that make them again, and make new tensors from them"
+        )
     n_visible, n_joint = len(ups), p.numel()
     of_visible = tensor("visible_flow", visible, [n_visible, n_visible])
     of_joint = tensor("joint_flow", both, [n_joint, n_joint])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-import re
+import io
+import math
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from scipy.signal import welch
 from torch import Tensor
 
 from snn_helpers import neuron_step
-from snn_helpers.long.exercise import Check, NotYet, Undone, ask, function, kind, number, tensor
+from snn_helpers.long.exercise import Check, NotYet, Undone, ask, ending, function, letters, number, tensor
 
 check = Check()
 
@@ -29,15 +31,7 @@ POPULATIONS = {
 @check.exercise(1)
 def which_beat(answer: Any) -> str:
     """Which of six described populations have a rhythm."""
-    if isinstance(answer, str):
-        letters = re.findall(r"[a-z]", answer.lower())
-    elif isinstance(answer, (list, tuple, set, frozenset)) and all(isinstance(each, str) for each in answer):
-        letters = [each.strip().lower() for each in answer]
-    else:
-        raise NotYet(f'beating should be a list of letters, as in ["A", "C"], and is {kind(answer)}')
-    named = {each.upper() for each in letters}
-    if named - set(POPULATIONS):
-        raise NotYet(f"the populations are A to F, and beating names {', '.join(sorted(named - set(POPULATIONS)))}")
+    named = letters("beating", answer, "ABCDEF")
     for letter in sorted(named):
         if POPULATIONS[letter]:
             raise NotYet(f"{letter}: {POPULATIONS[letter]}")
@@ -71,6 +65,8 @@ def around_the_loop(exact: Any, cut: Any) -> str:
     for name, value in (("exact_slope", found[0]), ("cut_slope", found[1])):
         if near(value, loss.item()):
             raise NotYet(f"{name}: that is the loss; its derivative by w is asked for")
+    if near(found[1], 1.5 * 3):
+        raise NotYet("cut_slope: the charge is w x: what is its derivative by w, w or x?")
     if near(found[0], right / 2) or near(found[1], without / 2):
         raise NotYet("a step of w moves the first neuron's charge by more than the step: what does w multiply?")
     if near(found[0], 2 * (3 + 4)):
@@ -138,6 +134,15 @@ def _powers(spikes: Tensor, signs: Tensor) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(together), torch.from_numpy(welch(signed, nperseg=128, axis=0)[1])
 
 
+def _of_one_sign(spikes: Tensor, signs: Tensor) -> list[tuple[str, Tensor]]:
+    """The synchrony of each half by itself."""
+    found = []
+    for words, chosen in (("+1", signs > 0), ("−1", signs < 0)):
+        together, alone = _powers(spikes[:, :, chosen], signs[chosen])
+        found.append((words, together[1:].sum(dim=1) / alone[1:].sum(dim=(1, 2))))
+    return found
+
+
 def _compare(asked: Callable[..., Any], spikes: Tensor, signs: Tensor) -> None:
     answer = ask("signed_synchrony", asked, spikes, signs)
     if isinstance(answer, tuple):
@@ -169,6 +174,7 @@ def _compare(asked: Callable[..., Any], spikes: Tensor, signs: Tensor) -> None:
         ("images are averaged after dividing; add their powers first", (together / alone.sum(dim=2)).mean(dim=1)),
         ("the square root is taken: power is the square already", (of_sum / of_each).sqrt()),
         ("only the neurons of one sign take part", of_sum / halves[0]),
+        *((f"only the neurons of one sign take part: {one}", by) for one, by in _of_one_sign(spikes, signs)),
     ]
     for words, wrong in mistakes:
         if torch.allclose(found, wrong, rtol=1e-3, atol=1e-4):
@@ -207,6 +213,10 @@ def turns(answer: Any) -> str:
             lambda gap, delay: _meets(gap - 5, delay),
         ),
         ("the digits last five steps, not one: which steps does an echo fill?", lambda gap, delay: _short(gap, delay)),
+        (
+            "the two arguments are in each other's place: the gap comes first, then the delay",
+            lambda gap, delay: _meets(delay, gap),
+        ),
     ]
     for words, mistake in mistakes:
         if all(found[case] == mistake(*case) for case in cases):
@@ -221,10 +231,12 @@ def turns(answer: Any) -> str:
 
 
 def _one_answer(asked: Callable[..., Any], gap: int, delay: int) -> int | None:
-    (value,) = ask("turns", lambda gap, delay: (asked(gap, delay),), gap, delay)
+    asked = ending("turns", asked)
+    with redirect_stdout(io.StringIO()):  # it is asked hundreds of times
+        (value,) = ask("turns", lambda gap, delay: (asked(gap, delay),), gap, delay)
     if value is None:
         return None
-    if (isinstance(value, float) and value != value) or value in (float("inf"), -1):
+    if isinstance(value, (int, float)) and (value in (math.inf, -math.inf, -1) or math.isnan(value)):
         raise NotYet(f"for a gap of {gap} and a delay of {delay} it returns {value}: where no echo meets, return None")
     return int(number("what turns returns", value, 0, whole=True, what="a number of turns"))
 

@@ -1,0 +1,92 @@
+// What a surrogate promises and what a nudge does, live: chapter 12.
+
+import { SHAPES, inputOf, nudged, runBinary, spikeGradient, surrogateSlope } from "./surrogate_model.js";
+import { RESETS, drawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+
+const CONTROLS = [
+  { name: "shape", label: "shape", options: Object.keys(SHAPES) },
+  { name: "slope", label: "slope k", min: 0.5, max: 20, step: 0.5 },
+  { name: "strength", label: "current (its mean)", min: 0, max: 0.6, step: 0.01 },
+  { name: "flicker", label: "flicker", min: 0, max: 1, step: 0.05 },
+  { name: "nudge", label: "nudge of one step's current", min: 0.05, max: 1, step: 0.05 },
+  { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
+  { name: "reset", label: "reset", options: RESETS },
+  { name: "seed", label: "seed of the flicker", min: 0, max: 50, step: 1 },
+];
+
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+const steps = (n) => `${n} step${n === 1 ? "" : "s"}`;
+
+function describe({ count }, promised, happened, nudge) {
+  const moved = happened.filter((change) => change !== 0).length;
+  const empty = promised.filter((promise, t) => promise !== 0 && happened[t] === 0).length;
+  return [
+    `${count} spike${count === 1 ? "" : "s"}. A nudge of ${round(nudge, 2)} at one step changes their number at `
+      + `${moved} of ${steps(promised.length)}, by ${round(sum(happened), 0)} in all.`,
+    `The gradient promises ${round(sum(promised), 1)} in all:`,
+    empty === 0 ? "nothing in vain." : `at ${steps(empty)} it promises something, and nothing happens.`,
+  ].join(" ");
+}
+
+function render({ model, el }) {
+  const svg = drawing();
+  const text = liveText();
+  const controls = panel(model, "surrogate", CONTROLS);
+  const picture = make("div", { class: "snn-picture" }, svg, legend([
+    ["threshold", "the spike as it is, and its threshold"], ["state", "charge"], ["output", "a spike"], ["law", "the surrogate, and what its gradient promises"],
+    ["measured", "what the nudge does"]]), ...text.elements);
+  el.append(frame("Surrogate explorer", controls.element, picture));
+
+  function draw() {
+    const settings = Object.fromEntries(["shape", "slope", "decay", "threshold", "penalty", "reset", "strength",
+      "flicker", "nudge", "seed"].map((name) => [name, model.get(name)]));
+    settings.nSteps = model.get("n_steps");
+    const { threshold, nudge, nSteps } = settings;
+    const currents = inputOf(settings);
+    const found = runBinary(currents, settings);
+    const promised = spikeGradient(found, settings).map((slope) => slope * nudge);
+    const happened = nudged(currents, nudge, settings);
+
+    const width = Math.max(260, svg.parentElement.clientWidth);
+    svg.setAttribute("viewBox", `0 0 ${width} 440`);
+    svg.setAttribute("height", 440);
+    svg.replaceChildren();
+    const across = { left: 52, width: width - 62, nX: Math.max(3, Math.floor(width / 80)) };
+
+    const reach = 1.2;
+    const shape = plot(svg, { ...across, top: 8, height: 80, x: [-reach, reach], y: [0, 1.05], nY: 2,
+      xLabel: "charge − threshold", yLabel: "surrogate" });
+    const grid = Array.from({ length: 241 }, (_, i) => reach * (i / 120 - 1));
+    shape.line([[-reach, 0], [0, 0], [0, 1], [reach, 1]], "threshold");
+    shape.line(grid.map((d) => [d, surrogateSlope(d, settings)]), "law");
+    for (const charge of found.charges) {
+      const distance = charge - threshold;
+      if (Math.abs(distance) <= reach) shape.line([[distance, 0], [distance, 0.1]], charge > threshold ? "law" : "state");
+    }
+
+    const x = [-0.5, nSteps - 0.5];
+    const low = Math.min(0, ...found.charges), high = Math.max(threshold * 1.2, ...found.charges);
+    const charges = plot(svg, { ...across, top: 140, height: 100, x, y: [low, high * 1.03], nY: 3, yLabel: "charge v" });
+    charges.line([[x[0], threshold], [x[1], threshold]], "threshold");
+    charges.line(found.charges.map((charge, t) => [t, charge]), "state");
+    found.charges.forEach((charge, t) => { if (found.spikes[t]) charges.bar(t - 0.25, t + 0.25, 0, charge, "output"); });
+
+    const least = Math.min(0, ...promised, ...happened), most = Math.max(1, ...promised, ...happened);
+    const room = 0.06 * (most - least);
+    const answer = plot(svg, { ...across, top: 262, height: 135, x, y: [least - room, most + room], nY: 4,
+      xLabel: "step whose current is nudged", yLabel: "spikes more" });
+    answer.line([[x[0], 0], [x[1], 0]], "axis");
+    promised.forEach((promise, t) => answer.bar(t - 0.35, t + 0.35, 0, promise, "promise"));
+    happened.forEach((change, t) => answer.dot(t, change, "measured"));
+
+    const told = describe(found, promised, happened, nudge);
+    svg.setAttribute("aria-label", `The surrogate against the distance from the threshold, the charge over time, and for `
+      + `each step what the gradient promises for a nudge and what it does. ${told}`);
+    text.tell(told);
+  }
+
+  const stopDrawing = keepDrawn(model, [...CONTROLS.map(({ name }) => name), "threshold", "penalty", "n_steps"], picture, draw);
+  return () => { stopDrawing(); controls.stop(); text.stop(); };
+}
+
+export default { render };
