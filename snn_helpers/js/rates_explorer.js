@@ -18,10 +18,11 @@ function compare(get) {
   const networks = [SPIKING, get("other")];
   const scores = networks.map((network) => scoresOf(get("_rows"), network));
   const grids = scores.map((each) => gridOf(each, get("grid")));
-  const chosen = [get("spiking_rate"), get("other_rate")].map((rate, k) => nearestRate(grids[k], rate));
+  const wanted = [get("spiking_rate"), get("other_rate")];
+  const chosen = wanted.map((rate, k) => nearestRate(grids[k], rate));
   const fair = scores.map(fairRate);
   const between = (rates, nSeeds) => pairedDifferences(...scores.map((each, k) => each.get(rates[k])), nSeeds);
-  return { networks, scores, grids, chosen, fair, yours: between(chosen, get("n_seeds")), most: between(chosen, 3).length, fairly: between(fair, 3) };
+  return { networks, scores, grids, wanted, chosen, fair, yours: between(chosen, get("n_seeds")), most: between(chosen, 3).length, fairly: between(fair, 3) };
 }
 
 /** Why the number of seeds changes nothing that is seen, as things are; "" where it does. */
@@ -67,6 +68,9 @@ function render({ model, el }) {
       for (const rate of found.grids[k]) curves.dot(...at(rate), kind);
       const circle = (rate, r, shape) => curves.add("circle", { cx: curves.px(at(rate)[0]), cy: curves.py(at(rate)[1]), r, class: `${shape} snn-${kind}` });
       circle(found.chosen[k], 6, "snn-dot");
+      // Where the slider is: the nearest rate that was tried is taken.
+      const wanted = Math.min(x[1], Math.max(x[0], Math.log10(found.wanted[k])));
+      curves.line([[wanted, LOW], [wanted, LOW + 0.06 * (HIGH - LOW)]], kind);
       circle(found.fair[k], 10, "snn-ring");
     });
 

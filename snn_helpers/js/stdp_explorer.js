@@ -30,6 +30,11 @@ function tracePoints(found, left) {
   return found.flatMap((before, t) => (left[t] === before ? [[t, before]] : [[t, before], [t, left[t]]]));
 }
 
+/** Values that change now and then, as points of a line that is level between the changes. */
+function stairs(values) {
+  return values.flatMap((value, t) => (value === (values[t - 1] ?? 0) && t > 0 ? [] : [[t, values[t - 1] ?? 0], [t, value]]));
+}
+
 function describe(settings, nPre, nPost, pairs, byPairs, byTraces, rates) {
   const { trains, delay, interval } = settings;
   const order = delay === 0 ? "in the same step as pre" : `${Math.abs(delay)} ${Math.abs(delay) === 1 ? "step" : "steps"} ${delay > 0 ? "after" : "before"} pre`;
@@ -99,7 +104,7 @@ function render({ model, el }) {
       xLabel: "time (steps)", yLabel: "weight change" });
     bottom.line([[0, 0], [pre.length, 0]], "axis");
     for (const [kind, values] of lines)
-      bottom.line(values.flatMap((value, t) => [[t, values[t - 1] ?? 0], [t, value]]), kind);
+      bottom.line([...stairs(values), [pre.length, values.at(-1)]], kind);
 
     const count = (train) => train.reduce((sum, spike) => sum + (spike > 0), 0);
     const told = describe(settings, count(pre), count(post), pairs, byPairs, traces.weight.at(-1), rates.at(-1));

@@ -35,7 +35,7 @@ class RatesExplorer(Explorer):
 
     other = t.Unicode("mlp").tag(sync=True)
     spiking_rate = Number(0.1, min=0.001, max=10).tag(sync=True)
-    other_rate = Number(0.15, min=0.001, max=10).tag(sync=True)
+    other_rate = Number(0.22, min=0.001, max=10).tag(sync=True)
     n_seeds = Whole(3, min=1, max=3).tag(sync=True)
     grid = t.Enum(("fine", "coarse"), default_value="fine").tag(sync=True)
     _rows: t.List[Any] = t.List().tag(sync=True)
