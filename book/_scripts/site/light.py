@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -25,6 +26,7 @@ from fontTools.ttLib import TTFont
 from formulas import characters
 from PIL import Image
 
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of each table that it cuts
 HERE = Path(__file__).resolve().parent
 JOINED = "joined.css"
 FORMULA_FONT = HERE / "fonts" / "formulas.woff"
