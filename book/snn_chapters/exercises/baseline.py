@@ -266,11 +266,13 @@ def equal_steps(equal_step: Any, equal_weights: Any, **given: Any) -> str:
             raise NotYet("equal_weights holds the article's twin; the network with the other weights is asked for")
         raise NotYet("equal_weights should be the test accuracies of XAVIER in `live`")
     rate = 0.1 * given["times"]["as in the article"]
+    # On the CPU the same run comes out the same; a graphics card may add up in another order.
+    repeats = 2e-3 if str(given["settings"]["device"]) == "cpu" else 0.05
     for place in (0, len(seeds) - 1):
         again = run_trial("mlp", seeds[place], given["train"], given["test"], learning_rate=rate, **given["settings"])[
             "test_accuracy"
         ]
-        if abs(found["equal_step"][place] - again) > 0.05:
+        if abs(found["equal_step"][place] - again) > repeats:
             if _near(found["equal_step"], by_network["mlp"]):
                 raise NotYet("equal_step holds the accuracies at the rate of 0.1; it should be many times as high")
             raise NotYet(

@@ -214,6 +214,8 @@ def other_half(rule: Any, ahead: Any, **given: Any) -> str:
         weights = 0.05 + 0.1 * torch.rand(4, 40, generator=generator, dtype=torch.float64)
         names = ("spikes", "by_rates", "together", "pre_first", "post_first", "either_order")
         seen = {name: 20 * torch.rand(4, 40, generator=generator, dtype=torch.float64) for name in names}
+        # A few lose all that they have, and more: a rule that cuts weights off at zero is another one.
+        seen["post_first"][:, 3::10] += 100 / given["a_minus"]
         found = tensor("other_half(w, s)", ask("other_half", rule, weights, seen), [4, 40])
         if not torch.allclose(found, _held(weights - 0.002 * given["a_minus"] * seen["post_first"]), atol=1e-7):
             raise NotYet(_of_rule(found, weights, seen, given["a_minus"]))
@@ -269,6 +271,9 @@ def _of_rule(found: Tensor, weights: Tensor, seen: dict[str, Tensor], a_minus: f
         ),
         "the half with pre first is still there; keep depression alone": lambda: _held(
             weights + 0.002 * seen["pre_first"] - a_minus * step
+        ),
+        "weights below zero are cut off in yours; the task says nothing of that": lambda: _held(
+            (weights - a_minus * step).clamp(min=0)
         ),
         "it returns the change; a rule returns the new weights": lambda: -a_minus * step,
     }

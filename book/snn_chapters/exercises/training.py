@@ -470,8 +470,7 @@ def accumulate(answer: Any) -> str:
                 f"what does not fit was shown at once: the largest part has {largest} examples, and respond saw"
                 f" {part.shape[1]}"
             )
-        gc.collect()
-        if any(kept() is not None for kept in histories):
+        if _alive(histories):
             raise NotYet(
                 "the history of a part is still in memory when the next one is shown: go back through each part first,"
                 " before the next, and keep nothing of it"
@@ -509,6 +508,13 @@ def accumulate(answer: Any) -> str:
             raise NotYet(f"for the sizes {sizes} respond saw parts of {seen} examples")
         _of_gradient(found, wanted, sizes)
     return "It costs the memory of the largest part only, and the time of the whole."
+
+
+def _alive(histories: list[weakref.ref[_Kept]]) -> bool:
+    if all(kept() is None for kept in histories):
+        return False
+    gc.collect()  # slow, and hardly ever needed: what only holds itself is nobody's
+    return any(kept() is not None for kept in histories)
 
 
 class _Kept:

@@ -180,16 +180,40 @@ def sure_mean(answer: Any) -> str:
     return "There each spike is sure to come, and only its size can change: that much autograd sees."
 
 
+def _counted(answer: Any, reset: str) -> tuple[Any, int]:
+    """What the function answers, and how often it calls the notebook's `neuron_step`: 0 if it has other means."""
+    known = getattr(answer, "__globals__", {})
+    step = known.get("neuron_step")
+    if step is None:
+        return ask("gain", answer, reset), 0
+    calls = 0
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return step(*arguments, **named)
+
+    known["neuron_step"] = counted
+    try:
+        told = ask("gain", answer, reset)
+    finally:
+        known["neuron_step"] = step
+    return told, calls
+
+
 @check.exercise(6)
 def gain(answer: Any) -> str:
     """The rise of the mean output per unit of mean current, for three resets, against the whole window's sum."""
     found: dict[str, float] = {}
+    apart, n_steps = 0.0, 0
     for reset in ("scale", "subtract", "zero"):
-        yours = number("gain(...)", ask("gain", answer, reset))
+        told, n_steps = _counted(answer, reset)
+        yours = number("gain(...)", told)
         right = density_window(NoisyNeuron(reset=reset), 50).sum().item()
         held = autograd_window(NoisyNeuron(reset=reset), 50, 2000, 0).mean.sum().item()
         found[reset] = yours
         if abs(yours - right) < 0.03:
+            apart += (yours - right) / 3
             continue
         if abs(yours - held) < 0.06:
             raise NotYet(
@@ -210,6 +234,12 @@ def gain(answer: Any) -> str:
         raise NotYet(
             f'with the reset "{reset}" this is not by how much the mean output rises: is the noise the same in both'
             " runs, are the first 50 steps left out, and is the difference divided by that of the two means?"
+        )
+    # Without the 50 steps all three are a little too small, by more than many neurons' noise.
+    if apart < -0.0065 and 0 < n_steps < 50:
+        raise NotYet(
+            "that is near, and a little too small for each reset, as for neurons that have only just begun: let them"
+            " warm up for 50 steps, and read the steps after them"
         )
     return "No derivative was taken: two runs and a difference, and the spikes were free to move."
 
