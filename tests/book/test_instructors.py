@@ -128,7 +128,9 @@ def test_minutes_are_told_in_steps_of_five(of_text: int, of_exercises: int, told
 
 
 def test_the_introduction_lists_each_chapter_with_its_minutes() -> None:
-    lists = [cell.source for cell in read(BOOK / "intro.ipynb").cells if "minutes: to read + exercises |" in cell.source]
+    lists = [
+        cell.source for cell in read(BOOK / "intro.ipynb").cells if "minutes: to read + exercises |" in cell.source
+    ]
     minutes = {path.stem: text_and_exercises(read(path)) for path in CHAPTERS}
     assert len(lists) == 1 and lists[0] == listed(lists[0], minutes), "run book/_scripts/repo/minutes.py"
     assert {stem for _, stem in LISTED.findall(lists[0])} == set(minutes)

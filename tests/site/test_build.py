@@ -5,13 +5,16 @@ from __future__ import annotations
 import ast
 import contextlib
 import html
+import os
 import re
 import shutil
+import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from types import SimpleNamespace
 
 import build_book
 import inputs
@@ -25,6 +28,7 @@ from pages import machine
 import snn_helpers
 
 ROOT = Path(__file__).resolve().parents[2]
+PYTHON = sys.executable  # what a fixture below replaces
 
 
 class Page(HTMLParser):
@@ -370,3 +374,56 @@ def test_outputs_are_true_until_what_the_notebook_uses_changes(small_book: Path)
     assert inputs.outputs_are_true(deep, small_book) and inputs.outputs_are_true(loops, small_book)
     (small_book / "book" / "snn_chapters" / "depth.py").write_text("layers = 4\n")
     assert not inputs.outputs_are_true(deep, small_book) and inputs.outputs_are_true(loops, small_book)
+
+
+# --- one build at a time --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["build", "pages"])
+def test_a_second_build_ends_with_words_and_touches_nothing(
+    what: str, small_book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where `make` was killed, and the process that it had started still writes pages."""
+    assert build_book.build(small_book) == 0
+    before = (small_book / "seen").read_text()
+    (small_book / "_build" / "html" / "page").write_text("whole")
+    (small_book / "snn_helpers" / "neurons.py").write_text("one = 2\n")
+    holder = subprocess.Popen(
+        [PYTHON, "-c", "import alone, sys, pathlib; alone.hold(pathlib.Path(sys.argv[1]), sys.argv[2]);"
+         "print('held', flush=True); sys.stdin.read()", str(small_book / "_build"), what],
+        env=os.environ | {"PYTHONPATH": str(Path(build_book.__file__).parent)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert holder.stdout and holder.stdout.readline() == "held\n"
+    assert build_book.build(small_book) == 1
+    told = capsys.readouterr().err
+    assert f"process {holder.pid}" in told and "wait until it ends, or end it" in told
+    assert (small_book / "seen").read_text() == before and (small_book / "_build" / "html" / "page").exists()
+    holder.kill()  # the system lets go of what a killed process held
+    holder.communicate()
+    assert build_book.build(small_book) == 0
+
+
+def test_other_versions_than_the_pins_run_everything_again(small_book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (small_book / "requirements.txt").write_text("torch==2.14.1  # a pin\nPyYAML==6\n")
+    build_book.build(small_book)
+    keep_outputs(small_book)
+    found = [SimpleNamespace(metadata={"Name": "torch"}, version="9.9"), *inputs.distributions()]
+    monkeypatch.setattr(inputs, "distributions", lambda: reversed(found))
+    inputs._installed.cache_clear()
+    build_book.build(small_book)
+    assert kept(small_book) == set()
+    inputs._installed.cache_clear()
+
+
+def test_kernels_are_started_in_silence(tmp_path: Path) -> None:
+    """But for what is wrong: the word of a kernel without encryption, at each notebook, frightens and helps nobody."""
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")])
+    nbformat.write(notebook, tmp_path / "one.ipynb")
+    command = [sys.executable, "-m", "papermill", "one.ipynb", "out.ipynb", "-k", "python3", "--no-progress-bar"]
+    loud = os.environ | {"IPYTHONDIR": str(tmp_path / "plain")}
+    told = [
+        subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True).stderr
+        for environment in (loud, loud | build_book.quiet_kernels(tmp_path / "quiet"))
+    ]
+    assert "IPKernelApp" in told[0] and "IPKernelApp" not in told[1]

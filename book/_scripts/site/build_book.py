@@ -17,6 +17,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import alone
 import yaml
 from inputs import State, notebook_keys, refresh
 
@@ -37,9 +38,28 @@ def pages_key(root: Path = ROOT) -> str:
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 
+def quiet_kernels(folder: Path) -> dict[str, str]:
+    """Settings by which kernels say only what is wrong: not at each start that a reader's machine talks to itself."""
+    profile = folder / "profile_default"
+    profile.mkdir(parents=True, exist_ok=True)
+    (profile / "ipython_kernel_config.py").write_text("get_config().IPKernelApp.log_level = 40\n", encoding="utf-8")
+    return {"IPYTHONDIR": str(folder)}
+
+
 def build(root: Path = ROOT) -> int:
     """Build the pages; return the exit status, 0 only if every page is whole and nothing warned."""
     built = root / "_build"
+    try:
+        lock = alone.hold(built, "build")
+        alone.check(built, "pages")
+    except alone.BusyError as error:
+        print(f"No pages were made: {error}.", file=sys.stderr)
+        return 1
+    with lock:
+        return _build(root, built)
+
+
+def _build(root: Path, built: Path) -> int:
     before = State.read(root)
     if refresh(root) or not before.whole or before.pages != pages_key(root):
         for folder in ("html", ".doctrees", "jupyter_execute"):
@@ -50,6 +70,7 @@ def build(root: Path = ROOT) -> int:
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     # The notebooks run in this environment, whatever kernels the user has elsewhere; a wrong solution ends the build.
     environment = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1", "SNN_STRICT_CHECKS": "1"}
+    environment |= quiet_kernels(built / ".ipython")
     environment.pop("MPLBACKEND", None)  # a user's own choice would leave the pages without figures
     status = subprocess.run([jupyter_book, "build", root, *STRICT], cwd=root, env=environment).returncode
     if status == 0:

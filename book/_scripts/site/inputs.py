@@ -15,6 +15,8 @@ import shutil
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import distributions
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -75,12 +77,22 @@ def _core(root: Path) -> list[Path]:
     return [path for path in files if path.is_file() and "__pycache__" not in path.parts]
 
 
+@lru_cache(maxsize=4)
+def _installed(requirements: str) -> str:
+    """What is installed of the required packages: other versions than these pins may be."""
+    names = re.findall(r"(?m)^([A-Za-z0-9][\w.-]*)", requirements)
+    versions = {found.metadata["Name"].lower(): found.version for found in distributions()}
+    return " ".join(f"{name}=={versions.get(name.lower())}" for name in names)
+
+
 def _key(files: Iterable[Path], root: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(set(files)):
         digest.update(f"{path.relative_to(root)}\0".encode())
         digest.update(path.read_bytes())
         digest.update(b"\0")
+    requirements = root / "requirements.txt"
+    digest.update(_installed(requirements.read_text(encoding="utf-8") if requirements.exists() else "").encode())
     digest.update(f"{sys.version_info[:2]} {os.environ.get('SNN_DATA_DIR')}".encode())
     return digest.hexdigest()
 

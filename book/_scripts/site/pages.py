@@ -36,12 +36,14 @@ from docutils import nodes
 from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.errors import ExtensionError
 from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import alone
 from cards import SIZE as CARD_SIZE
 from cards import descriptions, draw_card, figures
 from formulas import BadFormulaError, mathml
@@ -331,6 +333,18 @@ def finished(app: Sphinx) -> Path:
     return Path(app.doctreedir) / "pages.finished"
 
 
+def hold_the_folder(app: Sphinx) -> None:
+    """Let no other build write here meanwhile, however it was started."""
+    try:
+        app._lock = alone.hold(Path(app.outdir).parent, "pages")  # type: ignore[attr-defined]
+    except alone.BusyError as error:
+        raise ExtensionError(str(error)) from None
+
+
+def let_go(app: Sphinx, error: Exception | None) -> None:
+    app._lock.release()  # type: ignore[attr-defined]
+
+
 def drop_stale_outputs(app: Sphinx) -> None:
     app._stale_notebooks = refresh(Path(app.srcdir))  # type: ignore[attr-defined]
 
@@ -445,10 +459,12 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (write_formula, None), (write_display, None))
     app.connect("config-inited", search_by_title)
+    app.connect("builder-inited", hold_the_folder, priority=1)
     app.connect("builder-inited", leave_code_out_of_the_search)
     app.connect("builder-inited", drop_stale_outputs)
     app.connect("env-get-outdated", read_again)
     app.connect("html-page-context", name_the_feed)
     app.connect("html-page-context", describe, priority=400)  # before other sites' tags are made of it
     app.connect("build-finished", finish, priority=900)  # the theme still writes the colours of code there
+    app.connect("build-finished", let_go, priority=999)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
