@@ -379,9 +379,9 @@ ANSWERS = {
 class KeyFigures(NamedTuple):
     """The figures that the book's answer needs, each as `mean ± half of its interval`, from the records.
 
-    `accuracy`, per cent of the test digits by (record, network); `too_steep`, autograd's slope for the hidden layer over
-    that of the mean loss, in an untrained network; `cosine`, of a trained step with a rule by (task, rule); `weakened`,
-    per cent of the pairs whose late input is weakened, with a wanted and with an unwanted spike.
+    `accuracy`, per cent of the test digits by (record, network); `too_steep`, autograd's slope for the hidden layer
+    over that of the mean loss, in an untrained network; `cosine`, of a trained step with a rule by (task, rule);
+    `weakened`, per cent of the pairs whose late input is weakened, with a wanted and with an unwanted spike.
     """
 
     accuracy: dict[tuple[str, str], str]
@@ -433,8 +433,8 @@ def headline() -> str:
     columns = [
         (
             f"{found.accuracy['04_parity', 'spiking']} %",
-            "of the digits are read by the spiking network. Its twin without spikes, at its own best learning rate, reads"
-            f" {found.accuracy['04_tuned', 'mlp']} %.",
+            "of the digits are read by the spiking network. Its twin without spikes, at its own best learning rate,"
+            f" reads {found.accuracy['04_tuned', 'mlp']} %.",
         ),
         (
             f"{found.cosine['patterns', 'pre first']}",

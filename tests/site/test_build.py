@@ -389,7 +389,7 @@ def test_a_second_build_ends_with_words_and_touches_nothing(
     (small_book / "_build" / "html" / "page").write_text("whole")
     (small_book / "snn_helpers" / "neurons.py").write_text("one = 2\n")
     holder = subprocess.Popen(
-        [PYTHON, "-c", "import alone, sys, pathlib; alone.hold(pathlib.Path(sys.argv[1]), sys.argv[2]);"
+        [PYTHON, "-c", "import alone, sys, pathlib; lock = alone.hold(pathlib.Path(sys.argv[1]), sys.argv[2]);"
          "print('held', flush=True); sys.stdin.read()", str(small_book / "_build"), what],
         env=os.environ | {"PYTHONPATH": str(Path(build_book.__file__).parent)},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
