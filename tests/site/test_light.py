@@ -192,6 +192,7 @@ def test_rows_of_sentences_become_cards_with_the_names_of_their_columns() -> Non
         (found,) = page.select("table.table.cards")
         assert [cell.get("data-label") for cell in found.select("tbody td")] == ["claim", None, "figure"]
         assert [cell["role"] for cell in found.select("thead tr > *")] == ["columnheader", "cell", "columnheader"]
+        assert [str(cell.get("class")) for cell in found.select("tbody td")] == ["None", "brief", "None"]
         assert not found.select("th:empty")
         (place,) = page.select("article > div.pst-scrollable-table-container")
         assert found.parent is place

@@ -9,6 +9,8 @@ from bs4.element import NavigableString
 
 # A row of so many letters in a column, and in all, is a row of sentences.
 LONG_CELL, LONG_ROW = 60, 120
+# What is so short has others beside it on a card.
+BRIEF = 12
 SPACED = re.compile(r"(?<=\S) ± (?=\S)|(?<=\d) (?=%)")
 
 
@@ -55,5 +57,8 @@ def make_cards(table: Tag) -> None:
         for index, cell in enumerate(row.find_all(["th", "td"])):
             in_head = cell.find_parent("thead") is not None
             cell["role"] = "columnheader" if cell.name == "th" and in_head else "cell"
-            if not in_head and index < len(labels) and labels[index]:
+            text = cell.get_text(strip=True)
+            if not in_head and text and index < len(labels) and labels[index]:
                 cell["data-label"] = labels[index]
+            if not in_head and len(text) <= BRIEF:
+                cell["class"] = f"{cell.get('class', '')} brief".strip()
