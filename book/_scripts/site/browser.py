@@ -131,15 +131,29 @@ class Tab:
     def _came(self, data: dict[str, Any]) -> None:
         self.received += data["dataLength"]
 
-    def open(self, url: str) -> None:
-        """Open a page and wait until it, its scripts and its explorers are there."""
+    def open(self, url: str, whole: bool = True) -> None:
+        """Open a page and wait until it, its scripts and its explorers are there.
+
+        `whole`: also what else comes only when it is near, the figures below and explorers with files of their own.
+        """
         self.page.goto("about:blank")
         self.faults, self.requests, self.received = [], [], 0
         self.page.goto(url, wait_until="load")
         self.wait(
             "!document.querySelector('script[src*=\"explorers.js\"]')"
-            " || document.documentElement.dataset.explorers === 'ready'"
+            " || document.documentElement.dataset.explorers"
         )
+        if whole:
+            self.run("dispatchEvent(new Event('explorers:all'))")
+            self.run("document.querySelectorAll('img[loading=lazy]').forEach((image) => { image.loading = 'eager' })")
+            self.wait(
+                "!document.querySelector('.explorer-to-come')"
+                " && [...document.querySelectorAll('article img')].every((image) => image.complete)"
+            )
+            self.wait(
+                "!document.querySelector('script[src*=\"explorers.js\"]')"
+                " || document.documentElement.dataset.explorers === 'all'"
+            )
         self.wait("document.fonts.status === 'loaded'")
 
     def run(self, script: str) -> Any:

@@ -4,6 +4,10 @@
 written it mends what the theme does wrong, gives each page its content security policy, stores figures
 in fewer bytes, says on the status page where the notebooks ran, and writes a map of the site and a feed of
 changes. Done twice, it changes nothing more. Before that, it drops outputs that are no longer true.
+
+Formulas are written as MathML (`formulas.py`), pages made light (`light.py`) and their tables fit for a phone
+(`tables.py`); each page has a sentence and a card that tell of it elsewhere (`cards.py`), and the search finds a page
+by its title first (`search.js`).
 """
 
 from __future__ import annotations
@@ -28,15 +32,26 @@ from typing import Any
 from bs4 import BeautifulSoup, Tag
 from bs4.element import NavigableString
 from bs4.formatter import HTMLFormatter
+from docutils import nodes
 from PIL import Image
 from sphinx.application import Sphinx
+from sphinx.config import Config
 from sphinx.util import logging
+from sphinx.util.math import get_node_equation_number
+from sphinx.writers.html5 import HTML5Translator
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
 
+from cards import SIZE as CARD_SIZE
+from cards import descriptions, draw_card, figures
+from formulas import BadFormulaError, mathml
 from inputs import refresh
+from light import join_styles, lighten
+from tables import fit
 
 logger = logging.getLogger(__name__)
+CARDS = "_images/cards"
 
 
 # --- mends of the theme ---------------------------------------------------------------------------
@@ -59,8 +74,13 @@ def gone(tag: Tag) -> None:
     tag.decompose()
 
 
-def reached_by_keyboard(tag: Tag) -> None:
-    tag["tabindex"] = "0"
+def setting(**attributes: str) -> Callable[[Tag], None]:
+    """A mend that gives a tag these attributes."""
+
+    def mend(tag: Tag) -> None:
+        tag.attrs |= attributes
+
+    return mend
 
 
 @dataclass(frozen=True)
@@ -81,8 +101,18 @@ MENDS = (
     # The scripts of a button that this book has not, loaded twice over, which is an error in itself.
     Mend("scripts of Thebe", 'script[src*="sphinx-thebe.js"]', gone, everywhere=True),
     Mend("settings of Thebe", 'script:-soup-contains("const THEBE_JS_URL")', gone, everywhere=True),
-    # A wide table scrolls, so the keyboard must reach it; and a list of sources is not made of list items.
-    Mend("tables that scroll", "table.table:not([tabindex])", reached_by_keyboard),
+    # The skip link leads past the buttons above the article, to what one came for.
+    Mend("articles without a name", "article.bd-article:not([id])", setting(id="article", tabindex="-1"), True),
+    Mend("skip links", '#pst-skip-link > a[href="#main-content"]', setting(href="#article"), everywhere=True),
+    # What stands outside every landmark, a screen reader's list of the page's parts leaves out.
+    Mend(
+        "sidebars without a role",
+        "div#pst-primary-sidebar:not([role])",
+        setting(role="navigation", **{"aria-label": "Book"}),
+        everywhere=True,
+    ),
+    Mend("repeated viewports", 'meta[name="viewport"] ~ meta[name="viewport"]', gone, everywhere=True),
+    # A list of sources is not made of list items.
     Mend("lists of sources", 'div.citation-list[role="list"]', without("role")),
     Mend("sources in lists", 'div.citation[role="doc-biblioentry"]', without("role")),
 )
@@ -123,10 +153,10 @@ def mend(page: BeautifulSoup) -> Counter[str]:
 
 # --- the content security policy ------------------------------------------------------------------
 
-# What a page may load and run: the site's own files, and of scripts in the page those that the build has seen.
+# What a page may load and run: the site's own files (Firefox counts the next page, which it fetches ahead, as one), and of scripts in the page those that the build has seen.
 # Explorers make modules of their text (blob:); styles are all over the pages, where drawings are.
 POLICY = (
-    "default-src 'none'; script-src 'self'{blob}{hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    "default-src 'self'; object-src 'none'; frame-src 'none'; script-src 'self'{blob}{hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'"
 )
 
@@ -169,8 +199,11 @@ def finish_pages(
         # Not the theme's snippets, nor the page that only leads on.
         if "_static" not in path.relative_to(pages).parts and page.select_one("head > meta[charset]"):
             found += mend(page)
+            fit(page)
+            lighten(page, path, pages)
             change(path, page)
             parsed[path] = page
+    join_styles(parsed, pages)
     # The search reads the other pages, so it meets their handlers too.
     allowed = set().union(*map(handlers, parsed.values()))
     n_new = 0
@@ -223,6 +256,20 @@ def tell_status(path: Path, page: BeautifulSoup) -> None:
     # In words: not every machine has a picture for the tick, and a screen reader reads its name.
     for tick in page.find_all(string=re.compile("\u2705")):
         tick.replace_with(tick.replace("\u2705", "ran through"))
+
+
+def write_cards(pages: Path, source: Path, names: Iterable[str]) -> None:
+    """The card of each page, with the first figure of its notebook; of a page without one, that of the first page."""
+    kept = source / "_build" / ".jupyter_cache"
+    listed, first = descriptions(), next(figures(source / "book" / "intro.ipynb", kept), None)
+    for name in names:
+        page = parse((pages / f"{name}.html").read_text(encoding="utf-8"))
+        title = page.select_one("article h1") or page.select_one("title")
+        text = "".join(str(part) for part in title.contents if isinstance(part, NavigableString)) if title else name
+        card = pages / CARDS / f"{name}.png"
+        card.parent.mkdir(parents=True, exist_ok=True)
+        figure = next(figures(source / f"{name}.ipynb", kept), first)
+        card.write_bytes(draw_card(" ".join(text.split()), listed[name], figure))
 
 
 def write_sitemap(pages: Path, address: str, moved: Collection[str] = ()) -> None:
@@ -293,10 +340,81 @@ def name_the_feed(app: Sphinx, name: str, template: str, context: dict[str, Any]
         context["metatags"] = f"{context.get('metatags', '')}\n{link}\n"
 
 
+def describe(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: nodes.document | None) -> None:
+    """One sentence and a card for each page of the table of contents, in the place of what a program would cut out."""
+    text = descriptions().get(name)
+    if doctree is None or text is None:
+        return
+    context["metatags"] = (
+        f'{context.get("metatags", "")}\n<meta name="description" content="{html.escape(text)}" />\n'
+        '<meta name="twitter:card" content="summary_large_image" />\n'
+    )
+    width, height = CARD_SIZE
+    context["meta"] = dict(context.get("meta") or {}) | {
+        "og:description": text,
+        "og:image": f"{app.config.html_baseurl}{CARDS}/{name}.png",
+        "og:image:alt": text,
+        "og:image:width": str(width),
+        "og:image:height": str(height),
+    }
+
+
+def search_by_title(app: Sphinx, config: Config) -> None:
+    config.html_search_scorer = str(HERE / "search.js")
+
+
+# What the search leaves out: cells of code, the first of which is the same in each notebook.
+CODE = ("cell_input", "tag_setup")
+
+
+def leave_code_out_of_the_search(app: Sphinx) -> None:
+    builder: Any = app.builder
+    if not hasattr(builder, "index_page"):
+        return
+    index_page = builder.index_page
+
+    def without_code(name: str, doctree: nodes.document, title: str) -> None:
+        doctree = doctree.deepcopy()
+        for node in list(doctree.findall(nodes.container)):
+            if node.parent is not None and set(CODE) & set(node.get("classes", [])):
+                node.parent.remove(node)
+        index_page(name, doctree, title)
+
+    builder.index_page = without_code
+
+
+# --- formulas -------------------------------------------------------------------------------------
+
+
+def formula(translator: HTML5Translator, node: nodes.math | nodes.math_block, display: bool) -> str:
+    try:
+        return mathml(node.astext(), display)
+    except BadFormulaError as error:
+        logger.warning("%s", error, location=node)
+        return f"<code>{html.escape(node.astext())}</code>"
+
+
+def write_formula(translator: HTML5Translator, node: nodes.math) -> None:
+    opened = translator.starttag(node, "span", "", CLASS="math notranslate nohighlight")
+    translator.body.append(f"{opened}{formula(translator, node, display=False)}</span>")
+    raise nodes.SkipNode
+
+
+def write_display(translator: HTML5Translator, node: nodes.math_block) -> None:
+    translator.body.append(translator.starttag(node, "div", "", CLASS="math notranslate nohighlight"))
+    if node["number"]:
+        translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})')
+        translator.add_permalink_ref(node, "Link to this equation")
+        translator.body.append("</span>")
+    translator.body.append(f"{formula(translator, node, display=True)}</div>\n")
+    raise nodes.SkipNode
+
+
 def finish(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.name != "html":
         return
-    pages, mark, by = Path(app.outdir), finished(app), hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+    scripts = b"".join(script.read_bytes() for script in sorted(HERE.glob("*.py")))
+    pages, mark, by = Path(app.outdir), finished(app), hashlib.sha256(scripts).hexdigest()
     if mark.exists() and mark.read_text() == by:
         return
     found, n_new = finish_pages(pages, tell_status)
@@ -306,6 +424,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
             if each.everywhere and not found[each.what]:
                 logger.warning("no page has %s to mend (%s): has the theme changed?", each.what, each.selector)
     shrink_figures(pages)
+    write_cards(pages, Path(app.srcdir), descriptions().keys() & app.env.found_docs)
     if address := app.config.html_baseurl:
         write_sitemap(pages, address, app.config.redirects)
         if changelog_of(app).exists():
@@ -314,8 +433,12 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_html_math_renderer("mathml", (write_formula, None), (write_display, None))
+    app.connect("config-inited", search_by_title)
+    app.connect("builder-inited", leave_code_out_of_the_search)
     app.connect("builder-inited", drop_stale_outputs)
     app.connect("env-get-outdated", read_again)
     app.connect("html-page-context", name_the_feed)
-    app.connect("build-finished", finish)
+    app.connect("html-page-context", describe, priority=400)  # before other sites' tags are made of it
+    app.connect("build-finished", finish, priority=900)  # the theme still writes the colours of code there
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,5 +1,6 @@
 // Brings the explorers on a page to life without a kernel: what a notebook's front end does for an anywidget,
-// in little. The page holds each widget's state, its script included, as JSON; nothing is fetched.
+// in little. The page holds each widget's state, its script included, as JSON. Large bytes, such as a network's weights,
+// are files of their own, which come when the widget is near.
 (() => {
   /** A widget's state, with get, set, on, off and save_changes as anywidget promises them. */
   class Model {
@@ -39,15 +40,47 @@
     }
   }
 
+  const files = new Map(); // by their address
+  /** What is in a file of bytes. The file is a script, since a page that was opened as a file may fetch nothing. */
+  function bytesIn(file) {
+    if (!files.has(file)) {
+      const come = new Promise((done, failed) => {
+        const script = document.createElement("script");
+        script.onload = () => done(self.explorerBytes[/([^/]*)\.js$/.exec(file)[1]]);
+        script.onerror = () => failed(new Error(`${file} did not come: is it where the page was built?`));
+        script.src = file;
+        document.head.append(script);
+      });
+      files.set(file, come);
+    }
+    return files.get(file);
+  }
+
   /** Bytes travel beside the JSON, in base64, with the path to where they belong. */
-  function valuesOf({ state, buffers = [] }) {
+  async function valuesOf({ state, buffers = [] }) {
     const values = structuredClone(state);
-    for (const { data, path } of buffers) {
-      const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
+    for (const { data, file, path } of buffers) {
+      const bytes = Uint8Array.from(atob(data ?? (await bytesIn(file))), (letter) => letter.charCodeAt(0));
       const parent = path.slice(0, -1).reduce((part, key) => part[key], values);
       parent[path.at(-1)] = new DataView(bytes.buffer);
     }
     return values;
+  }
+
+  /** Until the box is less than a window away, or the page is printed, or somebody asks for all. */
+  function near(box) {
+    if (location.hash.includes("?")) return Promise.resolve(); // a link that carries settings: it leads to an explorer
+    return new Promise((done) => {
+      const seen = new IntersectionObserver((entries) => entries.some((each) => each.isIntersecting) && come(), {
+        rootMargin: "100% 0px",
+      });
+      const come = () => {
+        seen.disconnect();
+        done();
+      };
+      seen.observe(box);
+      for (const event of ["beforeprint", "explorers:all"]) addEventListener(event, come, { once: true });
+    });
   }
 
   const scripts = new Map(); // by their text: two explorers of one kind share a module
@@ -66,27 +99,44 @@
       place.replaceWith(box);
       return;
     }
-    const values = valuesOf(entry);
+    place.replaceWith(box);
+    if (waits(entry)) {
+      box.className = "explorer-to-come";
+      await near(box);
+    }
+    let values;
+    try {
+      values = await valuesOf(entry);
+    } catch (error) {
+      box.textContent = `This explorer is not complete: ${error.message}`;
+      throw error;
+    } finally {
+      box.removeAttribute("class");
+    }
     if (values._css && !document.querySelector(`style[data-explorer="${values._anywidget_id}"]`)) {
       const style = document.createElement("style");
       style.dataset.explorer = values._anywidget_id;
       style.textContent = values._css;
       document.head.append(style);
     }
-    place.replaceWith(box);
     const { default: widget } = await load(values._esm);
     box.explorer = new Model(values);
     await widget.render({ model: box.explorer, el: box });
   }
+
+  const waits = (entry) => (entry?.buffers ?? []).some((buffer) => buffer.file);
 
   function start() {
     const states = {};
     for (const script of document.querySelectorAll('script[type="application/vnd.jupyter.widget-state+json"]'))
       Object.assign(states, JSON.parse(script.textContent).state);
     const places = [...document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]')];
-    const shown = places.map((place) => show(place, states[JSON.parse(place.textContent).model_id]));
+    const entries = places.map((place) => states[JSON.parse(place.textContent).model_id]);
+    const shown = places.map((place, k) => show(place, entries[k]));
     // For whoever waits for it, such as a test. What fails goes to the console as any error does.
-    Promise.allSettled(shown).then(() => { document.documentElement.dataset.explorers = "ready"; });
+    const mark = (word) => () => { document.documentElement.dataset.explorers = word; };
+    Promise.allSettled(shown.filter((_, k) => !waits(entries[k]))).then(mark("ready"));
+    Promise.allSettled(shown).then(mark("all"));
   }
 
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
