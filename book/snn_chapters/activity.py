@@ -9,11 +9,11 @@ from torch import Tensor
 def plot_layer(ax: Axes, values: Tensor, title: str = "", label: str = "", signed: bool = False) -> None:
     """A layer over time as an image: `values` `[T, n_neurons]`, a row for each neuron.
 
-    `signed` centres the colours on zero, blue below and red above.
+    `signed` centres the colours on zero, blue below and red above; without it, what is silent is white.
     """
     picture = values.detach().cpu().float().numpy().T
     limit = float(abs(picture).max()) or 1.0
-    colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "viridis"}
+    colours = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "Blues"}
     image = ax.imshow(picture, aspect="auto", **colours)
     ax.grid(False)
     ax.set(xlabel="time (steps)", ylabel="neuron", title=title)

@@ -6,8 +6,8 @@ in fewer bytes, says on the status page where the notebooks ran, and writes a ma
 changes. Done twice, it changes nothing more. Before that, it drops outputs that are no longer true.
 
 Formulas are written as MathML (`formulas.py`), pages made light (`light.py`) and their tables fit for a phone
-(`tables.py`); each page has a sentence and a card that tell of it elsewhere (`cards.py`), and the search finds a page
-by its title first (`search.js`).
+(`tables.py`); figures are numbered and have a twin for the night (`figures.py`); each page has a sentence and a card
+that tell of it elsewhere (`cards.py`), and the search finds a page by its title first (`search.js`).
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import alone
 from cards import SIZE as CARD_SIZE
 from cards import descriptions, draw_card, figures
+from figures import finish_figures
 from formulas import BadFormulaError, mathml
 from inputs import refresh
 from light import join_styles, lighten
@@ -212,6 +213,7 @@ def finish_pages(
         if "_static" not in path.relative_to(pages).parts and page.select_one("head > meta[charset]"):
             found += mend(page)
             fit(page)
+            finish_figures(page, path)
             lighten(page, path, pages)
             change(path, page)
             parsed[path] = page
