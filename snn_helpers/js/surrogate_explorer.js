@@ -1,7 +1,7 @@
 // What a surrogate promises and what a nudge does, live: chapter 12.
 
 import { SHAPES, inputOf, nudged, runBinary, spikeGradient, surrogateSlope } from "./surrogate_model.js";
-import { RESETS, drawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 
 const CONTROLS = [
   { name: "shape", label: "shape", options: Object.keys(SHAPES) },
@@ -29,12 +29,12 @@ function describe({ count }, promised, happened, nudge) {
 }
 
 function render({ model, el }) {
-  const svg = drawing();
+  const svg = drawing(), below = drawing();
   const text = liveText();
   const controls = panel(model, "surrogate", CONTROLS);
   const picture = make("div", { class: "snn-picture" }, svg, legend([
     ["threshold", "the spike as it is, and its threshold"], ["state", "charge"], ["output", "a spike"], ["law", "the surrogate, and what its gradient promises"],
-    ["measured", "what the nudge does"]]), ...text.elements);
+    ["measured", "what the nudge does"]]), below, ...text.elements);
   el.append(frame("Surrogate explorer", controls.element, picture));
 
   function draw() {
@@ -47,14 +47,27 @@ function render({ model, el }) {
     const promised = spikeGradient(found, settings).map((slope) => slope * nudge);
     const happened = nudged(currents, nudge, settings);
 
-    const width = Math.max(260, svg.parentElement.clientWidth);
-    svg.setAttribute("viewBox", `0 0 ${width} 440`);
-    svg.setAttribute("height", 440);
-    svg.replaceChildren();
-    const across = { left: 52, width: width - 62, nX: Math.max(3, Math.floor(width / 80)) };
+    const across = (width) => ({ left: 52, width: width - 62, nX: Math.max(3, Math.floor(width / 80)) });
+    const { width, height } = fitDrawing(svg, 310);
+    const upper = Math.floor(0.38 * (height - 74)), lower = height - 74 - upper;
+    const x = [-0.5, nSteps - 0.5];
+    const low = Math.min(0, ...found.charges), high = Math.max(threshold * 1.2, ...found.charges);
+    const charges = plot(svg, { ...across(width), top: 8, height: upper, x, y: [low, high * 1.03], nY: 3, yLabel: "charge v" });
+    charges.line([[x[0], threshold], [x[1], threshold]], "threshold");
+    charges.line(found.charges.map((charge, t) => [t, charge]), "state");
+    found.charges.forEach((charge, t) => { if (found.spikes[t]) charges.bar(t - 0.25, t + 0.25, 0, charge, "output"); });
+
+    const least = Math.min(0, ...promised, ...happened), most = Math.max(1, ...promised, ...happened);
+    const room = 0.06 * (most - least);
+    const answer = plot(svg, { ...across(width), top: 30 + upper, height: lower, x, y: [least - room, most + room], nY: 4,
+      xLabel: "step whose current is nudged", yLabel: "spikes more" });
+    answer.line([[x[0], 0], [x[1], 0]], "axis");
+    promised.forEach((promise, t) => answer.bar(t - 0.35, t + 0.35, 0, promise, "promise"));
+    happened.forEach((change, t) => answer.dot(t, change, "measured"));
 
     const reach = 1.2;
-    const shape = plot(svg, { ...across, top: 8, height: 80, x: [-reach, reach], y: [0, 1.05], nY: 2,
+    const small = fitDrawing(below, 125);
+    const shape = plot(below, { ...across(small.width), top: 8, height: 80, x: [-reach, reach], y: [0, 1.05], nY: 2,
       xLabel: "charge − threshold", yLabel: "surrogate" });
     const grid = Array.from({ length: 241 }, (_, i) => reach * (i / 120 - 1));
     shape.line([[-reach, 0], [0, 0], [0, 1], [reach, 1]], "threshold");
@@ -64,24 +77,11 @@ function render({ model, el }) {
       if (Math.abs(distance) <= reach) shape.line([[distance, 0], [distance, 0.1]], charge > threshold ? "law" : "state");
     }
 
-    const x = [-0.5, nSteps - 0.5];
-    const low = Math.min(0, ...found.charges), high = Math.max(threshold * 1.2, ...found.charges);
-    const charges = plot(svg, { ...across, top: 140, height: 100, x, y: [low, high * 1.03], nY: 3, yLabel: "charge v" });
-    charges.line([[x[0], threshold], [x[1], threshold]], "threshold");
-    charges.line(found.charges.map((charge, t) => [t, charge]), "state");
-    found.charges.forEach((charge, t) => { if (found.spikes[t]) charges.bar(t - 0.25, t + 0.25, 0, charge, "output"); });
-
-    const least = Math.min(0, ...promised, ...happened), most = Math.max(1, ...promised, ...happened);
-    const room = 0.06 * (most - least);
-    const answer = plot(svg, { ...across, top: 262, height: 135, x, y: [least - room, most + room], nY: 4,
-      xLabel: "step whose current is nudged", yLabel: "spikes more" });
-    answer.line([[x[0], 0], [x[1], 0]], "axis");
-    promised.forEach((promise, t) => answer.bar(t - 0.35, t + 0.35, 0, promise, "promise"));
-    happened.forEach((change, t) => answer.dot(t, change, "measured"));
-
     const told = describe(found, promised, happened, nudge);
-    svg.setAttribute("aria-label", `The surrogate against the distance from the threshold, the charge over time, and for `
-      + `each step what the gradient promises for a nudge and what it does. ${told}`);
+    svg.setAttribute("aria-label", "The charge over time, and for each step what the gradient promises for a nudge and what "
+      + `the nudge does. ${told}`);
+    below.setAttribute("aria-label", `The surrogate, ${settings.shape} with slope ${settings.slope}, against the distance of the `
+      + "charge from the threshold, beside the spike's own step, with a mark for each step's charge");
     text.tell(told);
   }
 
