@@ -32,16 +32,16 @@ def told(monkeypatch: pytest.MonkeyPatch, change: Change) -> dict[str, str]:
         return record
 
     monkeypatch.setattr(records, "load_results", load)
-    parts = [CELLS["c11-003"], "found = {}"]
+    parts = [CELLS["c11-003"], "shown_by_cell = {}"]
     for name in READ:
         tree = ast.parse(CELLS[name])
         if isinstance(last := tree.body[-1], ast.Expr):
-            tree.body[-1] = ast.parse(f"found[{name!r}] = {ast.unparse(last)}").body[0]
+            tree.body[-1] = ast.parse(f"shown_by_cell[{name!r}] = {ast.unparse(last)}").body[0]
         parts.append(ast.unparse(tree))
     with tempfile.TemporaryDirectory() as folder:
         program = Path(folder) / "cells.py"
         program.write_text("\n\n".join(parts), encoding="utf-8")
-        return {name: shown.data for name, shown in runpy.run_path(str(program))["found"].items()}
+        return {name: shown.data for name, shown in runpy.run_path(str(program))["shown_by_cell"].items()}
 
 
 def as_recorded(name: str, row: dict[str, Any]) -> None:
