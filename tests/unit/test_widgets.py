@@ -557,7 +557,8 @@ def test_numpy_s_numbers_are_settings_too_and_no_number_is_none() -> None:
 def test_scripts_are_files_that_are_shipped() -> None:
     assert widgets._JS == JS
     assert {path.name for path in JS.iterdir()} == {
-        "simulation.js", "parts.js", "neuron_explorer.js", "window_explorer.js", "digit_playground.js", "explorers.css"
+        "simulation.js", "parts.js", "neuron_explorer.js", "window_explorer.js", "digit_playground.js", "explorers.css",
+        "learning_model.js", "learning_worker.js", "learning_code.js", "learning_explorer.js"
     }  # fmt: skip
 
 
