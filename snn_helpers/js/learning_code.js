@@ -64,7 +64,10 @@ net = SpikingNet(
 ).double()
 draw_weights(net, seed=${seed})
 ${byPairs || rule === "none" ? "hidden_layer = net.layers[0].linear\n" : ""}optimizer = torch.optim.SGD(net.parameters(), lr=${number(rate)}, momentum=${number(momentum)})
+n_batches = ${Math.ceil(nTrain / batch)}  # in an epoch
 for update in range(20):
+    # The rate falls from epoch to epoch.
+    optimizer.param_groups[0]["lr"] = ${number(rate)} / (1 + update // n_batches)
     frames, wanted = flickering_batch(
         images, labels, update, n_steps=${nSteps}, seed=${seed}
     )

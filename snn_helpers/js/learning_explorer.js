@@ -16,7 +16,7 @@ const IN_WORDS = {
 const withoutPenalty = (get) => (["subtract", "zero"].includes(get("reset")) ? `the reset “${get("reset")}” has no penalty` : "");
 const LEARNING_CONTROLS = [
   { name: "rule", label: "rule", options: LEARNING_RULES },
-  { name: "learning_rate", label: "learning rate", min: 0, max: 0.5, step: 0.01 },
+  { name: "learning_rate", label: "learning rate at first", min: 0, max: 0.5, step: 0.01 },
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
   { name: "threshold", label: "threshold θ", min: 0.1, max: 3, step: 0.05 },
   { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: withoutPenalty },
@@ -97,23 +97,23 @@ function render({ model, el }) {
   const raster = make("canvas", { role: "img", "aria-label": "Spikes of the hidden neurons: not drawn yet", style: "width: 100%; height: 200px; image-rendering: pixelated" });
   const pickId = newId("digit");
   const pick = make("select", { id: pickId }, ...labels.slice(nTrain, nTrain + N_SHOWN).map((label, k) => make("option", { value: k }, `digit ${k + 1}: a ${label}`)));
-  const code = make("pre", { tabindex: "0", "aria-label": "The settings as PyTorch code", style: "overflow: auto; max-height: 22rem; font-size: 12px; margin: 0.4rem 0; padding: 0.5rem; color: inherit; background: none; border: 1px solid var(--snn-edge)" });
+  const code = make("pre", { tabindex: "0", role: "group", "aria-label": "The settings as PyTorch code", style: "overflow: auto; max-height: 22rem; font-size: 12px; margin: 0.4rem 0; padding: 0.5rem; color: inherit; background: none; border: 1px solid var(--snn-edge)" });
   const copy = make("button", { type: "button" }, "Copy");
   const fold = make("details", { class: "snn-more" }, make("summary", {}, "As PyTorch code"), code, copy);
   const caption = (words) => make("figcaption", {}, words);
-  const weightsCaption = caption("the hidden neurons' weights, an image each: red where a bright pixel excites, blue where it inhibits");
+  const weightsCaption = caption("The hidden neurons' weights, an image each: red where a bright pixel excites, blue where it inhibits.");
   const rasterCaption = caption("");
-  const votesCaption = caption("the ten read-outs, as far as they are from their mean: the highest is the answer");
+  const votesCaption = caption("The ten read-outs, less their mean: the highest is the answer.");
   const row = (...parts) => make("div", { style: "display: flex; flex-wrap: wrap; gap: 0.4rem 1rem; align-items: start" }, ...parts);
   const cell = (width, ...parts) => make("figure", { style: `flex: 1 1 ${width}px; min-width: 0` }, ...parts);
 
   const hold = make("div", { class: "snn-hold" }, curves, make("div", { class: "snn-actions", style: "margin: 0.2rem 0" }, start, step, over));
   const picture = make("div", { class: "snn-picture" }, hold, ...text.elements,
     make("figure", {}, windows, legend([["law", "spikes of which the error asks for more"], ["state", "for less"], ["threshold", "a lone spike’s law, decay β a step"]]),
-      caption("the window of its own updates: what an input gets, by its delay to a spike; before the spike on grey")),
+      caption("The window of its own updates: what an input gets, by its delay to a spike, in units of the mean learning signal. On grey, the input comes first.")),
     row(cell(200, weights, weightsCaption),
       cell(200, row(make("div", { style: "flex: 0 0 84px" }, image),
-        make("div", { style: "flex: 1 1 90px" }, make("label", { for: pickId }, "a held-out digit"), pick)), raster, rasterCaption)),
+        make("div", { style: "flex: 1 1 90px" }, make("label", { for: pickId }, `a held-out digit, ${SIDE} × ${SIDE} pixels`), pick)), raster, rasterCaption)),
     make("figure", {}, votes, votesCaption), fold);
   el.append(frame("Learning explorer", controls.element, picture));
 

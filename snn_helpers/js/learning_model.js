@@ -565,7 +565,7 @@ export class Training {
       this.nLosses += 1;
       if (k + 1 < size) yield "digit";
     }
-    learner.apply(rate, MOMENTUM, this.window);
+    learner.apply(rate / (1 + Math.floor(this.seen / nTrain)), MOMENTUM, this.window); // lower in each epoch
     this.cosine = 0.95 * (this.updates ? this.cosine : learner.cosine) + 0.05 * learner.cosine;
     this.seen += size;
     this.updates += 1;

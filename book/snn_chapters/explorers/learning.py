@@ -2,6 +2,14 @@
 
 What it computes is in `snn_helpers/js/learning_model.js`. Here are the digits that it gets, its settings, and its
 draws once more, so that the code it offers finds the same weights, digits and flicker.
+
+The output layer always learns by backpropagation. The hidden layer learns by the rule: the gradient, computed back
+through time or forward in time; or a rule of pairs as chapter 8 defines it, with the inputs less their mean over the
+batch. Such a rule gives the direction alone: its step is made as long as the gradient's, and leaves the biases.
+
+The learning rate is divided by the number of the epoch. Its default was chosen on 500 digits that the page does not
+have: over the tests from 6,000 to 12,000 digits, in the mean over three seeds, 0.05, 0.1, 0.2 and 0.4 read 81.3, 83.2,
+82.9 and 72.1 % of them rightly.
 """
 
 from __future__ import annotations
