@@ -44,6 +44,7 @@ from sphinx.writers.html5 import HTML5Translator
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import alone
+import stacks
 from cards import SIZE as CARD_SIZE
 from cards import descriptions, draw_card, figures
 from figures import finish_figures
@@ -53,6 +54,7 @@ from light import join_styles, lighten
 from tables import fit
 
 logger = logging.getLogger(__name__)
+STACKS = Path(__file__).resolve().parents[2] / "results" / "stacks.json"
 HERE = Path(__file__).resolve().parent
 CARDS = "_images/cards"
 
@@ -267,6 +269,9 @@ def tell_status(path: Path, page: BeautifulSoup) -> None:
     if place is None:
         return
     place.string = machine()
+    # Run by a command of their own, since they need other versions than this book's pins.
+    if (there := page.find(id="stacks")) and (made := stacks.table(page, STACKS)):
+        there.replace_with(made)
     # In words: not every machine has a picture for the tick, and a screen reader reads its name.
     for tick in page.find_all(string=re.compile("\u2705")):
         tick.replace_with(tick.replace("\u2705", "ran through"))
