@@ -268,7 +268,7 @@ def views(page: BeautifulSoup, image: Tag, file: Path) -> Iterator[Tag]:
     if file.suffix == ".png":
         with Image.open(file) as picture:
             full = picture.size
-        width, height = (float(str(image.get(side, full[k]))) for k, side in enumerate(("width", "height")))
+        width, height = (float(str(image.get(side) or full[k])) for k, side in enumerate(("width", "height")))
         yield view("by-day always", file, [(file, width, height, 0)])
         return
     drawing = ET.fromstring(file.read_text(encoding="utf-8"))
