@@ -43,7 +43,9 @@ def two_panels() -> Figure:
     return figure
 
 
-DRAW = "import sys; sys.path.insert(0, 'tests/unit'); import test_long_vectors as t; print(t.vectors.svg(t.two_panels()))"
+DRAW = (
+    "import sys; sys.path.insert(0, 'tests/unit'); import test_long_vectors as t; print(t.vectors.svg(t.two_panels()))"
+)
 
 
 def test_two_runs_draw_the_same_to_the_letter() -> None:
@@ -196,6 +198,8 @@ def test_without_a_notebook_only_settings_change(monkeypatch: pytest.MonkeyPatch
 
 def test_fonts_as_older_versions_of_matplotlib_write_them() -> None:
     found = re.sub(
-        r"font: ([^;\"]*?)([\d.]+px) [^;\"]*", vectors._longhand, "font: italic 700 11px 'DejaVu Sans'; text-anchor: end"
+        r"font: ([^;\"]*?)([\d.]+px) [^;\"]*",
+        vectors._longhand,
+        "font: italic 700 11px 'DejaVu Sans'; text-anchor: end",
     )
     assert found == "font-style: italic; font-weight: 700; font-size: 11px; text-anchor: end"
