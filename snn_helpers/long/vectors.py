@@ -123,6 +123,10 @@ def cuts(figure: Figure) -> list[int]:
     """Where the figure may be cut from top to bottom without hurting anything drawn: pixels of a page from the left."""
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
     drawn = [axes.get_tightbbox(renderer) for axes in figure.axes if axes.get_visible()]
+    for axes in figure.axes:  # rows without names have them in the panel to the left
+        shown, box = [label.get_text() for label in axes.get_yticklabels()], axes.get_tightbbox(renderer)
+        if axes.axison and axes.get_visible() and shown and not any(shown) and box is not None:
+            drawn.append(Bbox.union([box, Bbox.from_bounds(0, 0, 1, 1)]))
     for axes in figure.axes:  # a scale of colours belongs to its picture
         scales = [mapped.colorbar.ax for mapped in (*axes.images, *axes.collections) if mapped.colorbar is not None]
         boxes = [each.get_tightbbox(renderer) for each in (axes, *scales)]

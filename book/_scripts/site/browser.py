@@ -144,10 +144,14 @@ class Tab:
         )
         if whole:
             self.run("dispatchEvent(new Event('explorers:all'))")
-            self.run("document.querySelectorAll('img[loading=lazy]').forEach((image) => { image.loading = 'eager' })")
+            shown = "image.getClientRects().length"  # of two colours of a figure, a reader is sent one
+            self.run(
+                f"document.querySelectorAll('img[loading=lazy]').forEach((image) => {{ if ({shown})"
+                " image.loading = 'eager' })"
+            )
             self.wait(
                 "!document.querySelector('.explorer-to-come')"
-                " && [...document.querySelectorAll('article img')].every((image) => image.complete)"
+                f" && [...document.querySelectorAll('article img')].every((image) => image.complete || !{shown})"
             )
             self.wait(
                 "!document.querySelector('script[src*=\"explorers.js\"]')"

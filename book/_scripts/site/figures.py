@@ -73,9 +73,11 @@ def by_night(colour: str) -> str:
         return NIGHT[colour]
     hue, light, full = colorsys.rgb_to_hls(*(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)))
     if full < 0.2 or light > 0.8:  # greys, and tints of areas
-        light = 0.07 + 0.9 * (1 - light)
-    while contrast(found := _hexadecimal(hue, light, full), PAPER) < 4.5 and not full < 0.2 and 0.2 < light < 1:
+        return _hexadecimal(hue, 0.07 + 0.9 * (1 - light), full)
+    found = _hexadecimal(hue, light, full)
+    while contrast(found, PAPER) < 6 and light < 0.95:  # enough for a text, on such an area too
         light += 0.02
+        found = _hexadecimal(hue, light, full)
     return found
 
 
@@ -268,7 +270,7 @@ def views(page: BeautifulSoup, image: Tag, file: Path) -> Iterator[Tag]:
     if file.suffix == ".png":
         with Image.open(file) as picture:
             full = picture.size
-        width, height = (float(str(image.get(side, full[k]))) for k, side in enumerate(("width", "height")))
+        width, height = (float(str(image.get(side) or full[k])) for k, side in enumerate(("width", "height")))
         yield view("by-day always", file, [(file, width, height, 0)])
         return
     drawing = ET.fromstring(file.read_text(encoding="utf-8"))
@@ -300,8 +302,8 @@ ASIDE = re.compile(r"^  \((?:from|because) .*\)\n?", re.M)
 def tidy_cells(page: BeautifulSoup) -> None:
     """Put what is folded under what it shows, and leave out what concerns the machine that built the page."""
     for fold in page.select("div.cell.tag_hide-input > details.above-input"):
-        output = fold.find_next_sibling("div", class_="cell_output")
-        if output is not None:
+        outputs = [each for each in fold.find_next_siblings("div") if "cell_output" in str(each.get("class")).split()]
+        for output in outputs[:1]:
             output.insert_after(fold.extract())
     for text in page.select("div.cell_output .output.stream pre"):
         for part in text.find_all(string=ASIDE):
