@@ -21,7 +21,7 @@ ifneq ($(MOVED),)
 .PHONY: .venv/installed
 endif
 
-.PHONY: help book test pdf serve workshop kit grade times seeds stacks results sweep bench links lock address release clean
+.PHONY: help book test pdf serve workshop kit grade times seeds stacks results sweep bench lighthouse links lock address release clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
@@ -37,6 +37,7 @@ help:
 	@echo "make results  record the runs that are too long for a page (hours) into book/results"
 	@echo "make sweep ARGS=...  run one notebook with many sets of parameters, side by side: see book/_scripts/measure/sweep.py"
 	@echo "make bench    measure the speed beside other libraries (minutes, two cores to itself) into book/results"
+	@echo "make lighthouse [ARGS=book/intro]  ask Lighthouse about the built pages on a phone, into book/results (needs Node.js and npm)"
 	@echo "make links    ask every page that the book links to whether it is still there (needs the network)"
 	@echo "make lock     write requirements-hashed.txt anew after a change of requirements.txt (needs the network)"
 	@echo "make address URL=https://github.com/you/your-fork [BRANCH=main]   point every link at another repository"
@@ -83,6 +84,9 @@ sweep: .venv/installed
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --no-deps -r requirements-bench.txt
 	$(BIN)/python book/_scripts/measure/bench.py $(ARGS)
+
+lighthouse: book
+	$(BIN)/python book/_scripts/measure/make_lighthouse.py $(ARGS)
 
 # What cells print links to other chapters only, so nothing is run.
 links: .venv/installed

@@ -16,6 +16,7 @@ import numpy as np
 import pages
 import pytest
 from build_book import STRICT
+from cards import descriptions
 from notebooks import MOVED, offline
 from pages import MENDS, Mend, finish_pages, parse, shrink_figures
 from PIL import Image
@@ -46,8 +47,10 @@ ALT = "Two neurons, and a synapse between them"
 
 
 def write(book: Path, name: str, cells: list[Cell]) -> None:
+    heading = "Spikes and Gradients" if name == "intro" else f"The page {name}"
     title = nbformat.v4.new_markdown_cell(
-        f"# The page {name}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nSee {{cite}}`chevalier2019`."
+        f"# {heading}\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\nSee {{cite}}`chevalier2019`."
+        " With $\\beta = 0.9$ it engenders."
     )
     code = [nbformat.v4.new_code_cell(source, metadata={"tags": tags}) for source, tags in cells]
     for cell in code:
@@ -137,7 +140,18 @@ def test_each_mend_finds_on_the_theme_s_pages_what_it_mends(first: str, small_bo
     everywhere = [each.what for each in MENDS if each.everywhere]
     assert everywhere and all(counts[what] >= len(all_pages(small_book)) for what in everywhere)
     for text in all_pages(small_book).values():
+        assert text.count('<meta name="viewport"') == 1 and not parse(text).select("table[tabindex]")
         assert not [each.what for each in MENDS if parse(text).select(each.selector)]
+
+
+def test_formulas_are_in_the_page_and_code_is_not_in_the_search(first: str, small_book: Path) -> None:
+    html = small_book / "_build" / "html"
+    page = parse((html / "book" / "second.html").read_text(encoding="utf-8"))
+    (formula,) = page.select("span.math > math")
+    assert formula.get_text() == "β=0.9" and not page.select('script[src*="mathjax"]')
+    index = (html / "searchindex.js").read_text(encoding="utf-8")
+    assert '"synaps"' not in index, "or the code of the cell that shows the drawing was read"
+    assert '"engend"' in index and '"pathlib"' not in index and '"ipywidget"' not in index
 
 
 def test_a_plain_build_has_all_that_the_book_s_pages_have(first: str, small_book: Path) -> None:
@@ -159,6 +173,18 @@ def test_a_plain_build_has_all_that_the_book_s_pages_have(first: str, small_book
     status = texts["book/status.html"]
     assert pages.machine() in status and "ran through" in status and "\u2705" not in status
     (figure,) = (html / "_images").glob("*.png")
+    for name in ("intro", "second", "status"):
+        page = parse(texts[f"book/{name}.html"])
+        sentence = descriptions()[f"book/{name}"] if name != "second" else None
+        assert [tag["content"] for tag in page.select('meta[name="description"]')][:1] == (
+            [sentence] if sentence else []
+        )
+        if sentence:
+            (card,) = page.select('meta[property="og:image"]')
+            assert (html / str(card["content"]).removeprefix(ADDRESS)).is_file()
+    assert (
+        parse(texts["book/intro.html"]).title.get_text() == "Spikes and Gradients: spiking neural networks in PyTorch"
+    )
     with Image.open(figure) as image:
         assert image.mode in ("RGB", "P")
 
@@ -189,18 +215,22 @@ def test_a_plain_build_runs_again_what_a_change_concerns(
 
 PAGE = """\
 <!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"/><title>A &amp; b</title>
+<html lang="en"><head><meta charset="utf-8"/><title>Spikes and Gradients — Spikes and Gradients</title>
+<meta name="viewport" content="width=device-width" /><meta name="viewport" content="width=device-width" />
 <script>const THEBE_JS_URL = "x"; const a = 1</script>
 <script async="async" src="a/sphinx-thebe.js?v=1"></script>
 <script>if (1 < 2 && "é") { go("</" + "p>"); }</script>
 <script type="application/json">{"a": "<b>"}</script>
 </head><body data-x onload="go('1')">
+<div id="pst-skip-link"><a href="#main-content">Skip</a></div><div id="pst-primary-sidebar"></div>
+<article class="bd-article">
 <summary aria-label="Toggle hidden content"><p>Show&nbsp;it</p></summary>
 <button class="btn search-button-field b" title="Search" aria-label="Search" onclick="a &amp;&amp; b">Search</button>
 <button aria-label="Mode"><i class="theme-switch fa-sun" data-mode="light" title="Light"></i></button>
 <table class="table"><tr><td>1</td></tr></table>
 <div role="list" class="citation-list"><div class="citation" id="c" role="doc-biblioentry">C</div></div>
 <svg viewBox="0 0 1 1"><path d="M0 0"/></svg>
+</article>
 </body></html>
 """
 
@@ -217,7 +247,8 @@ def test_a_page_is_mended_once_and_stays_as_it_is_otherwise(tmp_path: Path) -> N
     assert [each.get_text().strip() for each in page.select("script")] == [
         'if (1 < 2 && "é") { go("</" + "p>"); }', '{"a": "<b>"}'
     ]  # fmt: skip
-    assert '<table class="table" tabindex="0">' in mended and '<div class="citation" id="c">C</div>' in mended
+    assert '<div class="pst-scrollable-table-container"><table class="table"><tr>' in mended
+    assert '<a href="#article">' in mended and '<div class="citation" id="c">C</div>' in mended
     assert '<button class="btn search-button-field b" title="Search" onclick="a &amp;&amp; b">Search</button>' in mended
     assert "<summary><p>Show\xa0it</p></summary>" in mended and mended.startswith("<!DOCTYPE html>\n<html")
     assert finish_pages(tmp_path) == ({}, 0) and path.read_text(encoding="utf-8") == mended
@@ -252,6 +283,7 @@ def test_a_theme_that_has_changed_is_reported(monkeypatch: pytest.MonkeyPatch, t
         builder = type("Builder", (), {"name": "html"})
         outdir = srcdir = doctreedir = str(tmp_path)
         config = type("Config", (), {"html_baseurl": ""})
+        env = type("Env", (), {"found_docs": set()})
 
     pages.finish(App(), None)  # type: ignore[arg-type]
     assert warnings == ["no page has old buttons to mend (button.old): has the theme changed?"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import re
@@ -20,9 +21,11 @@ import numpy as np
 import pytest
 import torch
 from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
+from fontTools.ttLib import TTFont
 from make_pdf import make_pdf
 from nbclient import NotebookClient
 from notebooks import MOVED, NOTEBOOKS, offline
+from pages import parse
 from playwright.sync_api import Browser
 from pypdf import PdfReader
 
@@ -32,7 +35,9 @@ from snn_helpers.widgets import uniform
 ROOT = Path(__file__).resolve().parents[2]
 AXE = (ROOT / "tests" / "assets" / "axe" / "axe.min.js").read_text(encoding="utf-8")
 STATE = re.compile(r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>', re.S)
-MOST_BYTES = 6_000_000
+# What a first visit may bring over the net, with compression, by kind; the first figure counts, those below wait.
+MOST_BYTES = {"page": 100_000, "styles": 60_000, "fonts": 60_000, "scripts": 80_000, "figures": 160_000}
+MOST_IN_ALL = 400_000
 
 
 def need_chromium() -> None:
@@ -82,13 +87,19 @@ class Site:
     def text(self, name: str) -> str:
         return (self.folder / name).read_text(encoding="utf-8")
 
+    def bytes_in(self, name: str, file: str) -> str:
+        """What an explorer's own file holds, in base64."""
+        text = (self.folder / name).parent.joinpath(file).read_text(encoding="utf-8")
+        return text.split(' = "')[1].split('"')[0]
+
     def states(self, name: str) -> list[dict[str, Any]]:
         """The states of a page's explorers, bytes decoded."""
         states = []
         for found in STATE.findall(self.text(name)):
             for entry in json.loads(found.replace("<\\/", "</"))["state"].values():
                 for buffer in entry.get("buffers", []):
-                    entry["state"][buffer["path"][0]] = base64.b64decode(buffer["data"])
+                    data = buffer["data"] if "data" in buffer else self.bytes_in(name, buffer["file"])
+                    entry["state"][buffer["path"][0]] = base64.b64decode(data)
                 states.append(entry["state"])
         return [state for state in states if "_esm" in state]
 
@@ -102,17 +113,25 @@ def book(built_pages: Callable[[], Path]) -> Iterator[Site]:
 
 
 def violations(tab: Tab) -> list[str]:
-    """What axe-core calls serious or critical, with the elements."""
+    """What axe-core finds, of any weight, with every fold open and the elements named."""
+    tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true })")
     tab.run(f"{AXE}; 1")
     found = tab.run(
-        "axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations.filter((v) =>"
-        " ['serious', 'critical'].includes(v.impact)).map((v) => `${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`))"
+        "axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations.map((v) =>"
+        " `${v.impact} ${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`))"
     )
     return [str(line)[:600] for line in found]
 
 
 # --- every page ----------------------------------------------------------------------------------
 
+# Places that scroll sideways without a sign or a stop of the tab key, or that have a stop and do not scroll.
+SCROLLS_UNSEEN = (
+    "[...document.querySelectorAll('.pst-scrollable-table-container, div.math')].filter((e) => {"
+    " const wide = e.scrollWidth > e.clientWidth + 1;"
+    " return wide !== /after/.test(e.dataset.more ?? '') || wide !== (e.tabIndex === 0) })"
+    ".map((e) => e.innerHTML.slice(0, 80))"
+)
 TABLE = (ROOT / "_toc.yml").read_text(encoding="utf-8")
 PAGES = [f"book/{path.stem}.html" for path in NOTEBOOKS if f"book/{path.stem}\n" in TABLE]
 
@@ -122,19 +141,18 @@ def check_page(browser: Browser, site: Site, page: str) -> None:
     with Tab(browser) as tab:
         tab.open(site.url(page))
         assert not tab.faults
-        assert tab.received < MOST_BYTES, f"{page} is {tab.received / 1e6:.2f} MB"
         assert not violations(tab)
         loaded = [url for url in tab.requests if "/_static/widgets/" in url]
         assert bool(loaded) == has_widget, f"{page} loads {loaded}"
-        if has_widget:
-            tab.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
-            tab.open(site.url(page))
-            assert tab.run("document.documentElement.dataset.theme") == "dark"
-            assert not violations(tab)
-    with Tab(browser, 340, 700, finger=True) as tab:
+        tab.page.emulate_media(color_scheme="dark", reduced_motion="reduce")
+        tab.open(site.url(page))
+        assert tab.run("document.documentElement.dataset.theme") == "dark"
+        assert not violations(tab)
+    with Tab(browser, 320, 700, finger=True) as tab:
         tab.open(site.url(page))
         assert not tab.faults
         assert tab.run("document.documentElement.scrollWidth <= innerWidth"), f"{page} is wider than a narrow window"
+        assert not tab.run(SCROLLS_UNSEEN), f"{page}: these scroll, and nothing shows it or the keyboard cannot do it"
         assert not tab.run(
             "[...document.querySelectorAll('.snn, .snn *')]"
             ".filter((e) => e.getBoundingClientRect().right > innerWidth + 1)"
@@ -167,6 +185,178 @@ def test_an_old_address_leads_to_the_same_section(old: str, new: str, book: Site
     assert not tab.faults
 
 
+KINDS = {".html": "page", ".css": "styles", ".js": "scripts", ".woff": "fonts", ".woff2": "fonts"}
+
+
+def first_visit(book: Site, tab: Tab, page: str) -> dict[str, int]:
+    """The bytes of each kind that the page asks for before anybody scrolls, text as its publisher compresses it."""
+    tab.open(book.url(page), whole=False)
+    tab.page.wait_for_timeout(300)
+    sent = dict.fromkeys(MOST_BYTES, 0)
+    for url in {url.split("?")[0].split("#")[0] for url in tab.requests if url.startswith(book.address)}:
+        path = book.folder / url.removeprefix(f"{book.address}/")
+        kind = KINDS.get(path.suffix, "figures")
+        content = path.read_bytes()
+        sent[kind] += (
+            len(gzip.compress(content, 6)) if path.suffix in (".html", ".css", ".js", ".svg") else len(content)
+        )
+    return sent
+
+
+@pytest.mark.parametrize("page", [*PAGES, "book/glossary.html", "book/changelog.html", "search.html"])
+def test_a_first_visit_is_light(page: str, book: Site, tab: Tab, phone: Tab) -> None:
+    for visitor in (tab, phone):
+        sent = first_visit(book, visitor, page)
+        print(page, sent)
+        index = 40_000 if page == "search.html" else 0  # what it searches
+        over = {kind: n for kind, n in sent.items() if n > MOST_BYTES[kind] + index * (kind == "scripts")}
+        assert not over and sum(sent.values()) < MOST_IN_ALL, f"{page} sends {sent}"
+        names = {url.split("?")[0].rsplit("/", 1)[-1] for url in visitor.requests}
+        assert not {name for name in names if re.match(r"tex-|fontawesome\.js|fa-.*woff2|sphinx-thebe", name)}
+        assert ("searchindex.js" in names) == (page == "search.html")
+
+
+def test_the_playground_s_weights_come_when_it_is_near(book: Site, tab: Tab) -> None:
+    page = "book/03_training.html"
+    tab.open(book.url(page), whole=False)
+    weights = [url for url in tab.requests if re.search(r"/widgets/[0-9a-f]{16}\.js", url)]
+    assert not weights and tab.run("document.querySelectorAll('.explorer-to-come').length") == 1
+    tab.run("document.querySelector('.explorer-to-come').scrollIntoView()")
+    tab.wait("document.querySelector('.snn-digits')")
+    assert [url for url in tab.requests if re.search(r"/widgets/[0-9a-f]{16}\.js", url)]
+    # A link with settings leads to an explorer, which must then be there.
+    tab.open(book.url(f"{page}#digits?step=3"), whole=False)
+    tab.wait("document.querySelector('.snn-digits')")
+    assert not tab.faults
+
+
+def test_weights_that_do_not_come_are_told_of(book: Site, tab: Tab) -> None:
+    tab.page.route(re.compile(r"/widgets/[0-9a-f]{16}\.js"), lambda route: route.abort())
+    tab.open(book.url("book/03_training.html"), whole=False)
+    tab.run("document.querySelector('.explorer-to-come').scrollIntoView()")
+    tab.wait("document.body.innerText.includes('This explorer is not complete')")
+
+
+ICONS = (
+    "[...document.querySelectorAll('[class*=\"fa-\"]')].map((e) => [e, getComputedStyle(e, '::before')])"
+    ".map(([e, style]) => [e.className, style.content, style.fontFamily, style.fontWeight])"
+)
+
+
+def test_every_icon_has_its_glyph(book: Site, tab: Tab) -> None:
+    fonts = {
+        path.stem: {chr(code) for code in TTFont(path).getBestCmap()} for path in book.folder.glob("_static/fa-*.woff")
+    }
+    seen = set()
+    for page in ("book/intro.html", "book/glossary.html", "search.html", "genindex.html"):
+        tab.open(book.url(page))
+        for name, content, family, weight in tab.run(ICONS):
+            letter = content.strip('"')
+            file = "fa-brands-400" if "Brands" in family else {"900": "fa-solid-900"}.get(weight, "fa-regular-400")
+            assert len(letter) == 1 and letter in fonts[file], f"{page}: the icon {name!r} shows {content} of {family}"
+            seen.add(letter)
+    assert len(seen) > 10
+    # And those that a script puts there.
+    sheet = next(book.folder.glob("_static/joined.css")).read_text(encoding="utf-8")
+    for script in (book.folder / "_static" / "scripts").glob("*sphinx*.js"):
+        for name in set(re.findall(r"\bfa-[a-z-]+", script.read_text(encoding="utf-8"))) - {"fa-solid", "fa-brands"}:
+            rule = re.search(rf"\.{name}:+before\s*\{{[^}}]*content:\s*\"(.)\"", sheet)
+            assert rule and any(rule[1] in letters for letters in fonts.values()), name
+
+
+# The style of each element, as far as it can be seen.
+STYLES = (
+    "(() => { const s = []; for (const e of document.body.querySelectorAll('*')) { const c = getComputedStyle(e);"
+    " s.push([e.tagName + '.' + (e.getAttribute('class') ?? ''), ...['display', 'position', 'color', 'backgroundColor',"
+    " 'fontSize', 'fontWeight', 'fontFamily', 'margin', 'padding', 'border', 'width', 'height', 'lineHeight',"
+    " 'opacity', 'visibility', 'overflow', 'outline', 'textDecoration', 'flex', 'gap']"
+    ".map((name) => c[name])].join('|')) }"
+    " return s })()"
+)
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_one_style_sheet_does_what_the_many_did(width: int, book: Site, browser: Browser) -> None:
+    """Without the rules that it leaves out, in the order that it keeps: each element looks the same."""
+    for page, scheme in (
+        ("book/claims.html", "light"),
+        ("book/05_hebb_and_stdp.html", "dark"),
+        ("search.html", "dark"),
+    ):
+        with Tab(browser, width, 900, still=True) as tab:
+            tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+            tab.open(book.url(page))
+            still = "* { transition: none !important; animation: none !important }"
+            tab.run(f"document.head.append(Object.assign(document.createElement('style'), {{textContent: '{still}'}}))")
+            joined = tab.run(STYLES)
+            tab.run(
+                "(() => { const link = document.querySelector('link[data-joins]');"
+                " const root = link.href.split('_static')[0];"
+                " window.left = 0; for (const name of link.dataset.joins.split(' ')) { window.left += 1;"
+                " const sheet = Object.assign(document.createElement('link'), {rel: 'stylesheet', href: root + name});"
+                " sheet.onload = () => { window.left -= 1 }; link.before(sheet) } link.remove() })()"
+            )
+            tab.wait("window.left === 0")
+            tab.wait("document.fonts.status === 'loaded'")
+            many = tab.run(STYLES)
+        # The fonts are other files, with the same shapes: icons may be wider by a part of a pixel.
+        different = [(a, b) for a, b in zip(joined, many, strict=True) if without_sizes(a) != without_sizes(b)]
+        assert not different, f"{page}: {len(different)} elements, such as {different[0]}"
+
+
+def without_sizes(style: str) -> str:
+    return re.sub(r"\d+(\.\d+)?px", lambda length: f"{round(float(length[0][:-2]) / 4)}", style)
+
+
+def test_whoever_uses_the_keyboard_sees_where_they_are(book: Site, tab: Tab) -> None:
+    tab.open(book.url("book/intro.html"))
+    focus = (
+        "((e) => { const c = getComputedStyle(e); return [e.outerHTML.slice(0, 120), c.outlineStyle !== 'none' &&"
+        " parseFloat(c.outlineWidth) >= 2 || c.boxShadow !== 'none'] })(document.activeElement)"
+    )
+    tab.press("Tab")
+    skip = tab.run("document.activeElement.getAttribute('href')")
+    assert skip == "#article"
+    unseen = []
+    for _ in range(60):
+        tab.press("Tab")
+        what, seen = tab.run(focus)
+        if not seen and not what.startswith("<body"):
+            unseen.append(what)
+    assert not unseen
+    tab.run("document.querySelector('#pst-skip-link a').focus()")
+    tab.press("Enter")
+    tab.press("Tab")
+    assert tab.run("document.querySelector('article').contains(document.activeElement)")
+
+
+def test_formulas_are_no_stops_of_the_tab_key_and_show_without_scripts(book: Site, browser: Browser) -> None:
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(book.url("book/01_neuron_dynamics.html"))
+        formula = page.locator("div.math math").first
+        box = formula.bounding_box()
+        assert box and box["width"] > 60 and box["height"] > 12
+    with Tab(browser) as tab:
+        tab.open(book.url("book/01_neuron_dynamics.html"))
+        assert tab.run("document.querySelectorAll('math').length") > 100
+        assert tab.run("document.querySelectorAll('math [tabindex], math[tabindex]').length") == 0
+        assert tab.run("document.fonts.check('16px Formulas')")
+        # A brace grows with what it holds: the font's own sizes are in use.
+        tall = tab.run(
+            "Math.max(...[...document.querySelectorAll('math mo')].map((e) => e.getBoundingClientRect().height))"
+        )
+        assert tall > 30
+
+
+def test_no_formula_is_left_as_it_was_typed(book: Site) -> None:
+    for path in sorted((book.folder / "book").glob("*.html")):
+        page = parse(path.read_text(encoding="utf-8"))
+        for tag in page.select("article p, article li, article td, article figcaption"):
+            for text in tag.find_all(string=re.compile(r"\$|\\[a-z(\[]")):
+                assert text.find_parent(["code", "pre", "math", "script"]), f"{path.stem}: {text[:120]!r}"
+
+
 def test_pages_with_an_explorer_share_one_script(book: Site) -> None:
     script = re.compile(r'src="\.\./(_static/widgets/[^"]+)"')
     found = {page: script.findall(book.text(page)) for page in PAGES}
@@ -178,22 +368,75 @@ def test_pages_with_an_explorer_share_one_script(book: Site) -> None:
     assert re.search(r"\?v=[0-9a-f]+$", address)
 
 
+def found_first(tab: Tab, book: Site, asked: str) -> list[str]:
+    """The pages that the search shows, best first, each once."""
+    tab.open(book.url(f"search.html?q={quote_plus(asked)}"))
+    tab.wait("/finished|not match/.test(document.querySelector('#search-results').innerText)")
+    links = tab.run("[...document.querySelectorAll('#search-results > ul > li > a')].map((link) => link.href)")
+    places = [link.removeprefix(f"{book.address}/").split("#")[0].split("?")[0] for link in links]
+    return list(dict.fromkeys(place.removeprefix("book/").removesuffix(".html") for place in places))
+
+
+SEARCHES = {
+    # A title, or words of it: the chapter comes first.
+    "neuron dynamics": "01_neuron_dynamics",
+    "images to spikes": "02_images_to_spikes",
+    "training": "03_training",
+    "is the spiking network really better": "04_baseline",
+    "Hebb": "05_hebb_and_stdp",
+    "STDP": "05_hebb_and_stdp",
+    "STDP from gradients": "06_stdp_from_gradients",
+    "what the gradient misses": "07_what_the_gradient_misses",
+    "window in a trained network": "08_window_in_a_trained_network",
+    "closing the window": "09_closing_the_window",
+    "learning forward in time": "10_learning_forward_in_time",
+    "dead neurons": "11_dead_neurons_and_ensembles",
+    "ensemble": "11_dead_neurons_and_ensembles",
+    "surrogate gradient": "12_surrogate_gradients",
+    "rhythms": "13_rhythms_and_recurrence",
+    "contrastive divergence": "14_contrastive_divergence",
+    "ledger of claims": "claims",
+    "glossary": "glossary",
+    # A heading of a chapter, before the glossary's own.
+    "refractory period": "01_neuron_dynamics",
+    "flicker": "02_images_to_spikes",
+    # What only one place tells.
+    "install": "intro",
+    "voltage clamp": "glossary",
+    "rheobase": "glossary",
+    "confidence interval": "glossary",
+}
+
+
+def test_the_page_that_is_asked_for_comes_first(book: Site, tab: Tab) -> None:
+    found = {asked: found_first(tab, book, asked) for asked in SEARCHES}
+    wrong = {asked: pages[:3] for asked, pages in found.items() if pages[:1] != [SEARCHES[asked]]}
+    assert not wrong
+    assert not tab.faults
+
+
 @pytest.mark.parametrize(
-    ("term", "page"),
+    ("asked", "page", "place"),
     [
-        ("rheobase", "book/01_neuron_dynamics.html"),
-        ("voltage clamp", "book/06_stdp_from_gradients.html"),
-        ("surrogate", "book/12_surrogate_gradients.html"),
+        ("rheobase", "01_neuron_dynamics", 2),
+        ("voltage clamp", "06_stdp_from_gradients", 3),
+        ("draw a digit", "03_training", 3),
+        ("Poisson", "02_images_to_spikes", 2),
+        ("snntorch", "06_stdp_from_gradients", 4),
+        ("energy", "12_surrogate_gradients", 4),
     ],
 )
-def test_search_finds_a_term_in_one_try(term: str, page: str, book: Site, tab: Tab) -> None:
-    """What is typed once into the search field leads to the glossary and to the chapter that derives it."""
-    tab.open(book.url(f"search.html?q={quote_plus(term)}"))
-    tab.wait("document.querySelectorAll('#search-results li a').length > 1")
-    found = tab.run("[...document.querySelectorAll('#search-results li > a')].slice(0, 8).map((link) => link.href)")
-    places = [link.removeprefix(f"{book.address}/").split("#")[0].split("?")[0] for link in found]
-    assert page in places and "book/glossary.html" in places, places
-    assert not tab.faults
+def test_the_chapter_that_derives_a_term_is_near_the_top(
+    asked: str, page: str, place: int, book: Site, tab: Tab
+) -> None:
+    assert page in found_first(tab, book, asked)[:place]
+
+
+def test_words_of_the_first_cells_find_nothing(book: Site) -> None:
+    """They are the same in each notebook."""
+    index = (book.folder / "searchindex.js").read_text(encoding="utf-8")
+    terms = json.loads(index.removeprefix("Search.setIndex(").rstrip().removesuffix(")"))["terms"]
+    assert "find_spec" not in terms and "importlib" not in terms and len(terms) > 2000
 
 
 def test_pages_are_bound_into_one_pdf(book: Site, browser: Browser, tmp_path: Path) -> None:
@@ -246,7 +489,8 @@ def test_every_page_has_a_policy_that_knows_its_own_scripts_only(book: Site) -> 
             continue
         (found,) = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]*)"', path.read_text("utf-8"))
         directives = dict(part.strip().split(" ", 1) for part in found.split(";"))
-        assert directives["default-src"] == "'none'"
+        # Not 'none': Firefox counts the next page, which it fetches ahead, as one of these.
+        assert directives["default-src"] == "'self'" and directives["object-src"] == directives["frame-src"] == "'none'"
         assert "'unsafe-inline'" not in directives["script-src"] and "'unsafe-eval'" not in directives["script-src"]
         assert "http" not in found and "*" not in found
 
@@ -281,7 +525,9 @@ def test_a_page_opened_as_a_file_is_whole(book: Site, tab: Tab) -> None:
     tab.open((book.folder / "book/01_neuron_dynamics.html").as_uri())
     assert not tab.faults
     assert tab.run("document.querySelectorAll('.snn').length") >= 1
-    assert tab.run("document.querySelectorAll('mjx-container').length") > 0
+    assert tab.run("document.querySelector('math').getBoundingClientRect().width") > 0
+    tab.open((book.folder / "book/03_training.html").as_uri())
+    assert not tab.faults and tab.run("document.querySelectorAll('.snn-digits').length") == 1
 
 
 # --- explorers: on the book's pages, and one of each kind on a page of its own --------------------

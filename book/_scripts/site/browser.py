@@ -140,8 +140,7 @@ class Tab:
         self.faults, self.requests, self.received = [], [], 0
         self.page.goto(url, wait_until="load")
         self.wait(
-            "!document.querySelector('script[src*=\"explorers.js\"]')"
-            " || document.documentElement.dataset.explorers"
+            "!document.querySelector('script[src*=\"explorers.js\"]') || document.documentElement.dataset.explorers"
         )
         if whole:
             self.run("dispatchEvent(new Event('explorers:all'))")

@@ -42,6 +42,11 @@ def mathml(tex: str, display: bool = False) -> str:
     asked = f"the formula {' '.join(tex.split())!r}"
     if re.search(r"\\begin\{(?!cases\})", tex):
         raise BadFormulaError(f"{asked} has an environment other than cases: write one formula for each line")
+    braces = re.findall(r"(?<!\\)[{}]", tex)
+    if braces.count("{") != braces.count("}"):
+        raise BadFormulaError(
+            f"{asked} cannot be read: it opens {braces.count('{')} braces, closes {braces.count('}')}"
+        )
     # Upright letters: what the converter makes of \mathrm is shown in italics.
     tex = re.sub(r"\\(?:mathrm|operatorname)\{([A-Za-z ]+)\}", r"\\text{\1}", tex.strip())
     try:
@@ -61,7 +66,7 @@ def mathml(tex: str, display: bool = False) -> str:
 
 
 def _mend(row: ET.Element, large: bool, script: bool) -> None:
-    """Mend an element's children, and theirs; `large`: sums have their limits above and below, `script`: in an index."""
+    """Mend an element's children and theirs; `large`: sums have limits above and below, `script`: in an index."""
     for index, child in enumerate(list(row)):
         if child.tag == "mrow" and [each.text for each in child] == [","]:  # within a number, as in 10{,}000
             child[0].set("rspace", "0")
@@ -88,7 +93,7 @@ def _mend(row: ET.Element, large: bool, script: bool) -> None:
                 child.append(prime)
         elif child.tag == "munder" and child[1].text in ("⏟", "⏞"):  # as large as what it is under
             child.set("accentunder", "true")
-        elif child.tag == "mover" and child[1].tag == "mo" and child[1].text in MARKS:
+        elif child.tag == "mover" and child[1].tag == "mo" and (child[1].text or " ") in MARKS:
             child.set("accent", "true")
         # The first part of an index or a brace is as large as the whole; what is in a fraction or a case is not.
         index_of = row.tag in SCRIPTS and index > 0
@@ -97,7 +102,7 @@ def _mend(row: ET.Element, large: bool, script: bool) -> None:
 
 
 def _mend_letter(row: ET.Element, child: ET.Element, script: bool) -> None:
-    children, text = list(row), child.text or ""
+    children, text = list(row), child.text or " "  # without a mark, as `\left.` is
     index = children.index(child)
     before = children[index - 1] if index else None
     after = children[index + 1] if index + 1 < len(children) else None
@@ -114,7 +119,7 @@ def _mend_letter(row: ET.Element, child: ET.Element, script: bool) -> None:
     elif text in ("⟨", "⟩"):
         child.tag, child.attrib = "mo", {"form": "prefix" if text == "⟨" else "postfix", "stretchy": "false"}
     elif text in ("…", "⋯") or text in TIGHT:
-        if text == "…" and before is not None and before.text in BETWEEN:
+        if text == "…" and before is not None and (before.text or " ") in BETWEEN:
             child.text = "⋯"
         child.tag, child.attrib = "mo", {"lspace": "0", "rspace": "0"}
     elif text == "|":  # the bars of a size, which open and close in turn
@@ -141,7 +146,7 @@ def _starts_a_term(before: ET.Element | None) -> bool:
         return True
     if before.tag == "mtext":  # as in `late: -a`
         return (before.text or "").strip().endswith(":")
-    return before.tag == "mo" and not (before.text in CLOSING or before.get("form") == "postfix" or before.text in "…⋯′")
+    return before.tag == "mo" and before.text not in (*CLOSING, "…", "⋯", "′") and before.get("form") != "postfix"
 
 
 def _space(row: ET.Element, name: ET.Element, before: ET.Element | None, after: ET.Element | None) -> None:
@@ -156,9 +161,10 @@ def _space(row: ET.Element, name: ET.Element, before: ET.Element | None, after: 
 
     if letter(after):
         row.insert(list(row).index(name) + 1, ET.Element("mspace", width=THIN))
-    if letter(before) or (before is not None and before.tag == "mo" and before.text in CLOSING):
-        row.insert(list(row).index(name), ET.Element("mspace", width=THIN))
-    elif after is not None and after.tag == "mrow" and before is not None and before.tag == "mi":
+    closes = before is not None and before.tag == "mo" and before.text in CLOSING
+    # A bracket that grows is a row of its own: `a ln(1 + b)`.
+    between = before is not None and before.tag == "mi" and after is not None and after.tag == "mrow"
+    if letter(before) or closes or between:
         row.insert(list(row).index(name), ET.Element("mspace", width=THIN))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import posixpath
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -19,15 +20,17 @@ from urllib.parse import unquote, urlsplit
 
 import tinycss2
 from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
 from fontTools.subset import Options, Subsetter
 from fontTools.ttLib import TTFont
 from formulas import characters
 from PIL import Image
 
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells of each table that it cuts
 HERE = Path(__file__).resolve().parent
 JOINED = "joined.css"
 FORMULA_FONT = HERE / "fonts" / "formulas.woff"
-WIDGET_STATE = 'script[type="application/vnd.jupyter.widget-state+json"]'
+WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
 # Bytes of an explorer, in base64, from which on they are a file of their own.
 LARGE = 8_000
 # Scripts of the theme that a page has no use for, and the part of the page that would use them.
@@ -64,14 +67,14 @@ def lighten(page: BeautifulSoup, path: Path, root: Path) -> None:
 
 
 def _defer_scripts(page: BeautifulSoup, path: Path) -> None:
-    for script in page.select("script[src]"):
+    for script in page.find_all("script", src=True):
         name = urlsplit(str(script["src"])).path
         for idle, part in IDLE.items():
             if name.endswith(f"/{idle}") or name == idle:
                 if part is None or not page.select_one(part):
                     _remove(script)
                 break
-    for script in page.select("script[src]"):
+    for script in page.find_all("script", src=True):
         source = str(script["src"])
         if "documentation_options.js" in source:
             # A few constants that the scripts in the page add to: in the page itself, they are there at once.
@@ -80,28 +83,29 @@ def _defer_scripts(page: BeautifulSoup, path: Path) -> None:
             script.string = " ".join(text.split())
         elif not script.has_attr("async"):
             script["defer"] = ""
-    for link in page.select('link[rel="preload"][as="script"]'):
+    for link in page.find_all("link", attrs={"rel": "preload", "as": "script"}):
         _remove(link)  # they would come before what is seen
 
 
 def _remove(tag: Tag) -> None:
     before = tag.previous_sibling
-    if before is not None and not isinstance(before, Tag) and not before.strip():
+    if isinstance(before, NavigableString) and not before.strip():
         before.extract()
     tag.decompose()
 
 
 def _let_figures_wait(page: BeautifulSoup, path: Path) -> None:
     """Figures have their size from the start, and all but the first come when they are near."""
-    first = page.select_one("article img")
-    for image in page.select("img[src]"):
+    article = page.find("article")
+    first = article.find("img") if isinstance(article, Tag) else None
+    for image in page.find_all("img", src=True):
         if image is not first:
             image["loading"] = "lazy"
         image["decoding"] = "async"
         file = path.parent / unquote(urlsplit(str(image["src"])).path)
-        if not (image.has_attr("width") or image.has_attr("height")) and file.is_file():
-            if size := image_size(file):
-                image["width"], image["height"] = map(str, size)
+        sized = image.has_attr("width") or image.has_attr("height")
+        if not sized and file.is_file() and (size := image_size(file)):
+            image["width"], image["height"] = map(str, size)
 
 
 def image_size(file: Path) -> tuple[int, int] | None:
@@ -119,7 +123,7 @@ def image_size(file: Path) -> tuple[int, int] | None:
 
 def _move_bytes_out(page: BeautifulSoup, path: Path, root: Path) -> None:
     """Large bytes of an explorer go into a script of their own, which also a page opened as a file may load."""
-    for script in page.select(WIDGET_STATE):
+    for script in page.find_all("script", type=WIDGET_STATE):
         state = json.loads(script.string or "{}")
         moved = False
         for entry in state.get("state", {}).values():
@@ -150,7 +154,7 @@ def join_styles(pages: Mapping[Path, BeautifulSoup], root: Path) -> None:
     texts: dict[tuple[str, ...], str] = {}
     fonts = Fonts(root, "".join(sorted(set("".join(map(str, _formula_letters(pages.values())))))))
     for path, page in pages.items():
-        links = page.select('head > link[rel="stylesheet"]')
+        links = page.find_all("link", rel="stylesheet")
         if not links:
             continue
         sheets = tuple(
@@ -178,7 +182,7 @@ def _name(link: Tag, path: Path, root: Path) -> str:
 
 def _formula_letters(pages: Iterable[BeautifulSoup]) -> Iterator[str]:
     for page in pages:
-        for formula in page.select("math"):
+        for formula in page.find_all("math"):
             yield from characters(str(formula))
 
 
@@ -192,7 +196,7 @@ def words(pages: Iterable[BeautifulSoup], root: Path) -> set[str]:
         for tag in page.find_all(True):
             if value := tag.get("class"):
                 found.update(str(value).split())
-        texts += [script.string or "" for script in page.select("script:not([src])")]
+        texts += [script.string or "" for script in page.find_all("script", src=False)]
     for text in texts:
         found.update(re.findall(r"[A-Za-z_][\w-]*", text))
     return found

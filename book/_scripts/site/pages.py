@@ -40,8 +40,7 @@ from sphinx.util import logging
 from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
-HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from cards import SIZE as CARD_SIZE
 from cards import descriptions, draw_card, figures
@@ -52,6 +51,7 @@ from light import join_styles, lighten
 from tables import fit
 
 logger = logging.getLogger(__name__)
+HERE = Path(__file__).resolve().parent
 CARDS = "_images/cards"
 
 
@@ -84,6 +84,13 @@ def setting(**attributes: str) -> Callable[[Tag], None]:
     return mend
 
 
+def named_twice(title: Tag) -> None:
+    """The first page has the book's own name: what it is about is told in place of the name once more."""
+    name, _, book = title.get_text().partition(" — ")
+    if name.strip() == book.strip():
+        title.string = f"{name.strip()}: spiking neural networks in PyTorch"
+
+
 @dataclass(frozen=True)
 class Mend:
     """Where a fault of the theme is, as a CSS selector that finds it no more once it is mended, and what to do."""
@@ -103,8 +110,8 @@ MENDS = (
     Mend("scripts of Thebe", 'script[src*="sphinx-thebe.js"]', gone, everywhere=True),
     Mend("settings of Thebe", 'script:-soup-contains("const THEBE_JS_URL")', gone, everywhere=True),
     # The skip link leads past the buttons above the article, to what one came for.
-    Mend("articles without a name", "article.bd-article:not([id])", setting(id="article", tabindex="-1"), True),
-    Mend("skip links", '#pst-skip-link > a[href="#main-content"]', setting(href="#article"), everywhere=True),
+    Mend("articles without a name", "article.bd-article:not([id])", setting(id="article", tabindex="-1")),
+    Mend("skip links", 'body:has(#article) #pst-skip-link > a[href="#main-content"]', setting(href="#article")),
     # What stands outside every landmark, a screen reader's list of the page's parts leaves out.
     Mend(
         "sidebars without a role",
@@ -112,6 +119,7 @@ MENDS = (
         setting(role="navigation", **{"aria-label": "Book"}),
         everywhere=True,
     ),
+    Mend("titles that say a name twice", 'head > title:-soup-contains("Spikes and Gradients — ")', named_twice),
     Mend("repeated viewports", 'meta[name="viewport"] ~ meta[name="viewport"]', gone, everywhere=True),
     # A list of sources is not made of list items.
     Mend("lists of sources", 'div.citation-list[role="list"]', without("role")),
@@ -154,10 +162,12 @@ def mend(page: BeautifulSoup) -> Counter[str]:
 
 # --- the content security policy ------------------------------------------------------------------
 
-# What a page may load and run: the site's own files (Firefox counts the next page, which it fetches ahead, as one), and of scripts in the page those that the build has seen.
+# What a page may load and run: the site's own files (for Firefox the next page, which it fetches ahead, is one), and
+# of scripts in the page those that the build has seen.
 # Explorers make modules of their text (blob:); styles are all over the pages, where drawings are.
 POLICY = (
-    "default-src 'self'; object-src 'none'; frame-src 'none'; script-src 'self'{blob}{hashes}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    "default-src 'self'; object-src 'none'; frame-src 'none'; script-src 'self'{blob}{hashes};"
+    " style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
     " font-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'"
 )
 

@@ -9,11 +9,11 @@ var Scorer = {
     const words = (text) => plain(text).split(" ").filter((word) => word && !stopwords.includes(word)).map(stem);
     const asked = words(new URLSearchParams(location.search).get("q") ?? "");
     if (!asked.length) return score;
-    /** How much of the heading is asked for and how much of the question is in it: 1 if they are the same. */
+    /** How like the question and a heading are: 1 if they are the same; less if not all that is asked for is in it. */
     const likeness = (heading) => {
       const found = words(heading.replace(/^\d+\.\s*/, "").replace(/^exercise \d+ \([^)]*\)\.?/i, "exercise"));
       const both = asked.filter((word) => found.includes(word)).length;
-      return both < asked.length ? 0 : both / Math.max(found.length, both);
+      return (both / new Set([...asked, ...found]).size) * (both < asked.length ? 0.4 : 1);
     };
     const { titles, alltitles, docnames } = Search._index;
     const file = docnames.indexOf(page);
@@ -22,8 +22,9 @@ var Scorer = {
       if (heading !== titles[file] && places.some(([place]) => place === file))
         headings = Math.max(headings, likeness(heading));
     const named = titles[file] === undefined ? 0 : likeness(titles[file]);
-    // A page as a whole comes before its sections; and before lists of all the words, where a chapter derives them.
-    const chapter = /\/(\d\d_|intro|claims|how_)/.test(page) ? 2 : 0;
+    // A page as a whole comes before its sections; a chapter before lists of all the words; and the first one first.
+    const number = /\/(\d\d)_/.exec(page)?.[1];
+    const chapter = number ? 2 - number / 100 : /\/(intro|claims|how_)/.test(page) ? 1.8 : 0;
     const exact = anchor && likeness(title.split(" > ").at(-1)) === 1 ? 0.5 : 0;
     return 300 * named + 60 * headings + chapter + exact + Math.min(score, 50) / (anchor ? 2 : 1);
   },

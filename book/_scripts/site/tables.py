@@ -9,6 +9,8 @@ from bs4.element import NavigableString
 
 # A row of so many letters in a column, and in all, is a row of sentences.
 LONG_CELL, LONG_ROW = 60, 120
+# What is so short has others beside it on a card.
+BRIEF = 12
 SPACED = re.compile(r"(?<=\S) ± (?=\S)|(?<=\d) (?=%)")
 
 
@@ -25,15 +27,18 @@ def of_sentences(table: Tag) -> bool:
 
 def fit(page: BeautifulSoup) -> None:
     """Make the tables of a page fit a phone. Done twice, it changes nothing more."""
-    for table in page.select("article table"):
+    article = page.find("article")
+    if not isinstance(article, Tag):
+        return
+    for table in article.find_all("table"):
         if table.find_parent(class_="pst-scrollable-table-container") is None:
             table.wrap(page.new_tag("div", attrs={"class": "pst-scrollable-table-container"}))
-        for head in table.select("th"):
+        for head in table.find_all("th"):
             if not head.get_text(strip=True) and not head.find("img"):
                 head.name = "td"  # a corner: it heads nothing
         if of_sentences(table) and "cards" not in str(table.get("class", "")).split():
             make_cards(table)
-    for cell in page.select("article td, article th, article p, article li"):
+    for cell in article.find_all(["td", "th", "p", "li"]):
         for text in cell.find_all(string=SPACED, recursive=False):
             if isinstance(text, NavigableString) and type(text) is NavigableString:
                 text.replace_with(SPACED.sub(lambda space: space[0].replace(" ", "\N{NO-BREAK SPACE}"), str(text)))
@@ -52,5 +57,8 @@ def make_cards(table: Tag) -> None:
         for index, cell in enumerate(row.find_all(["th", "td"])):
             in_head = cell.find_parent("thead") is not None
             cell["role"] = "columnheader" if cell.name == "th" and in_head else "cell"
-            if not in_head and index < len(labels) and labels[index]:
+            text = cell.get_text(strip=True)
+            if not in_head and text and index < len(labels) and labels[index]:
                 cell["data-label"] = labels[index]
+            if not in_head and len(text) <= BRIEF:
+                cell["class"] = f"{cell.get('class', '')} brief".strip()

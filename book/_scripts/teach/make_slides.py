@@ -174,4 +174,4 @@ def copy_assets(folder: Path) -> None:
     """What the slides load: reveal.js, the book's own style, and MathJax."""
     shutil.copytree(FOLDER / "reveal", folder, dirs_exist_ok=True)
     shutil.copy(FOLDER / "slides.css", folder)
-    shutil.copy(BOOK / "_static" / "mathjax" / "tex-svg.js", folder)
+    shutil.copy(FOLDER / "mathjax" / "tex-svg.js", folder)
