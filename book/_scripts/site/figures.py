@@ -18,6 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
+from bs4.element import NavigableString
 from PIL import Image
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -303,6 +304,8 @@ def tidy_cells(page: BeautifulSoup) -> None:
     """Put what is folded under what it shows, and leave out what concerns the machine that built the page."""
     for fold in page.select("div.cell.tag_hide-input > details.above-input"):
         outputs = [each for each in fold.find_next_siblings("div") if "cell_output" in str(each.get("class")).split()]
+        if outputs and isinstance(fold.previous_sibling, NavigableString) and not fold.previous_sibling.strip():
+            fold.previous_sibling.extract()  # or it would be joined to the next when the page is read again
         for output in outputs[:1]:
             output.insert_after(fold.extract())
     for text in page.select("div.cell_output .output.stream pre"):
