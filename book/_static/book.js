@@ -16,13 +16,14 @@
 
   function start() {
     const places = [...document.querySelectorAll(SCROLLS)];
-    const sizes = new ResizeObserver((entries) => entries.forEach((entry) => look(entry.target)));
+    const sizes = new ResizeObserver((entries) => {
+      for (const place of new Set(entries.map(({ target }) => target.closest(SCROLLS)))) look(place);
+    });
     for (const place of places) {
-      sizes.observe(place);
+      // What is in it, too: a formula is as wide as its font makes it, which comes later.
+      for (const each of [place, ...place.children]) sizes.observe(each);
       place.addEventListener("scroll", () => look(place), { passive: true });
     }
-    // Formulas are as wide as their font makes them, which comes later.
-    document.fonts.ready.then(() => places.forEach(look));
   }
 
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);

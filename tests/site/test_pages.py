@@ -115,6 +115,8 @@ def book(built_pages: Callable[[], Path]) -> Iterator[Site]:
 def violations(tab: Tab) -> list[str]:
     """What axe-core finds, of any weight, with every fold open and the elements named."""
     tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+    settle(tab)
+    tab.wait("document.getAnimations().every((each) => each.playState !== 'running')")  # they fade in
     tab.run(f"{AXE}; 1")
     found = tab.run(
         "axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations.map((v) =>"
