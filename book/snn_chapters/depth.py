@@ -460,8 +460,8 @@ def plot_health(axes: Sequence[Axes], health: Sequence[LayerHealth], title: str 
     """What `diagnose` found, a column for each layer, in two axes.
 
     Left, a dot for each neuron at its firing rate, red where it never fires, and the share of dead
-    ones above. Right, the size of the gradient of a weight, and the share of neurons that it reaches, or that only their
-    biases have one.
+    ones above. Right, the size of the gradient of a weight, and the share of neurons that it reaches; or
+    that only biases have one.
     """
     left, right = axes
     for layer, found in enumerate(health, start=1):
@@ -472,7 +472,13 @@ def plot_health(axes: Sequence[Axes], health: Sequence[LayerHealth], title: str 
         left.text(layer, 1.2, f"{found.dead:.0%}\ndead", ha="center", va="bottom", fontsize=9)
         colour = PURPLE if found.gradient > 0 else RED
         right.bar(layer, found.gradient, color=colour, width=0.6)
-        told = f"reaches\n{found.reach:.0%}" if found.gradient > 0 else "biases\nonly" if found.reach > 0 else "none\narrives"
+        told = (
+            f"reaches\n{found.reach:.0%}"
+            if found.gradient > 0
+            else "biases\nonly"
+            if found.reach > 0
+            else "none\narrives"
+        )
         right.text(layer, 1.3 * found.gradient + 1e-8, told, ha="center", va="bottom", fontsize=9)
     layers = range(1, len(health) + 1)
     left.set_yscale("symlog", linthresh=1e-3, linscale=0.5)

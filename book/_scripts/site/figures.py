@@ -287,12 +287,12 @@ def views(page: BeautifulSoup, image: Tag, file: Path) -> Iterator[Tag]:
     drawing = ET.fromstring(file.read_text(encoding="utf-8"))
     for kind, drawn in (("by-day", drawing), ("by-night", dark_twin(drawing))):
         whole = file if kind == "by-day" else file.with_name(f"{file.stem}-night.svg")
-        _write(whole, drawn) if kind == "by-night" else None
-        parts = cut(drawn)
-        named = (
-            [whole.with_name(f"{whole.stem}-{k}.svg") for k, _ in enumerate(parts, 1)] if len(parts) > 1 else [whole]
-        )
+        if kind == "by-night":
+            _write(whole, drawn)
+        # What can be read on a phone stays whole.
+        parts, named = (cut(drawn) if least_width(drawn) else [drawn]), [whole]
         if len(parts) > 1:
+            named = [whole.with_name(f"{whole.stem}-{k}.svg") for k, _ in enumerate(parts, 1)]
             for name, part in zip(named, parts):
                 _write(name, part)
         yield view(kind, whole, [(name, *size(part), least_width(part)) for name, part in zip(named, parts)])
