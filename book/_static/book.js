@@ -1,7 +1,7 @@
 // What is wider than its place scrolls there: it shows on which side there is more, and the keyboard reaches it then
 // and only then. The style is in book.css, `[data-more]`.
 (() => {
-  const SCROLLS = ".pst-scrollable-table-container, div.math";
+  const SCROLLS = ".pst-scrollable-table-container, div.math, .figure-view";
 
   function look(place) {
     const hidden = place.scrollWidth - place.clientWidth;

@@ -241,6 +241,15 @@ def test_a_page_that_is_no_chapter_numbers_its_figures_alone(page: tuple[Beautif
     assert soup.select("figcaption")[2].get_text().startswith("Figure 3. ") and soup.select("#figure-3")
 
 
+def test_a_phone_is_told_where_left_and_right_are(page: tuple[BeautifulSoup, Path]) -> None:
+    soup, path = page
+    for told in soup.select(".caption-text"):
+        told.append(" On the right, more.")
+    finish_figures(soup, path)
+    notes = [len(figure.select("figcaption .narrow")) for figure in soup.select("figure")]
+    assert notes == [0, 1, 0, 0], "only where there are parts"
+
+
 def test_finished_twice_a_page_stays_as_it_is(page: tuple[BeautifulSoup, Path]) -> None:
     soup, path = page
     finish_figures(soup, path)

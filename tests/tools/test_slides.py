@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import make_slides
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from make_slides import SHOWN, Slide, SlideError, plans, slides_of, tasks, texts
 from make_workshop import exercises, has_tag
 from notebooks import BOOK, code_cells, read
 
+from snn_helpers.long import vectors
 from snn_helpers.long.drawings import drawing
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -167,6 +169,25 @@ def test_a_drawing_is_an_image_with_its_words() -> None:
     packed = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', image)
     assert packed and base64.b64decode(packed[1]).decode() == drawing("synapse").data
     assert "drawing(" not in html and "IPython.core" not in html
+
+
+def test_a_figure_is_shown_as_the_vector_that_it_is() -> None:
+    """A figure is wider than high, and leaves room for words; a drawing may be as high as the slide."""
+    figure, axes = plt.subplots()
+    axes.set(title="A window")
+    cell = nbformat.v4.new_code_cell("plt.show()", metadata={"mystnb": {"image": {"alt": "A window, drawn"}}})
+    cell.id = "the-figure"
+    data, told = vectors.bundle(figure)
+    data["image/png"] = PNG
+    cell.outputs = [nbformat.v4.new_output("display_data", data=data, metadata=told)]
+    deck = nbformat.v4.new_notebook(metadata={"title": "One"})
+    deck.cells = make_slides.cells_of(Slide("One", "![it](#the-figure)"), nbformat.v4.new_notebook(cells=[cell]))
+    for i, part in enumerate(deck.cells):
+        part.metadata["slideshow"] = {"slide_type": "-" if i else "slide"}
+    html = make_slides.html_of(deck, "../../html/book")
+    (image,) = re.findall(r'<div class="figure"><img[^>]*>', html)
+    packed = re.search(r'src="data:image/svg\+xml;base64,([^"]+)"', image)
+    assert packed and b"A window" in base64.b64decode(packed[1]) and 'alt="A window, drawn"' in image
 
 
 def test_a_task_comes_without_what_is_not_for_the_wall() -> None:

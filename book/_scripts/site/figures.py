@@ -26,7 +26,8 @@ ET.register_namespace("", SVG)
 ET.register_namespace("xlink", XLINK)
 # A phone of 390 pixels has so many for a figure, and no text of it may be smaller than this there.
 PHONE, SMALLEST = 358, 9.0
-# Within this many pixels of its axes' border a text counts as outside of the picture in them.
+# Where panels are below one another, "on the right" has to be explained.
+BELOW = " (Here the panels follow one another from left to right.)"
 PAPER = "#121212"  # of a dark page
 INK = "#e6e8eb"
 
@@ -194,15 +195,20 @@ def _drop(above: ET.Element, axes: ET.Element) -> None:
 
 
 def smallest_text(drawing: ET.Element) -> float:
-    """The size of the smallest text in pixels, at the drawing's own width; endless, where there is no text."""
+    """The size of the smallest text in pixels, at the drawing's own width; endless, where there is no text.
+
+    Of a text with an index or an exponent the size is that of the text.
+    """
     found = [math.inf]
-    for element in drawing.iter():
-        if element.tag in (f"{{{SVG}}}text", f"{{{SVG}}}tspan"):
-            told = re.search(r"font-size: ([\d.]+)px", element.get("style", "")) or re.match(
-                r"([\d.]+)()", element.get("font-size", "")
-            )
-            if told:
-                found.append(float(told[1]))
+    for text in drawing.iter(f"{{{SVG}}}text"):
+        sizes = [
+            float(told[1])
+            for part in text.iter()
+            if (told := re.search(r"font-size: ([\d.]+)px", part.get("style", "")))
+            or (told := re.match(r"([\d.]+)", part.get("font-size", "")))
+        ]
+        if sizes:
+            found.append(max(sizes))
     _, _, wide, _ = map(float, drawing.get("viewBox", "").split())
     return min(found) * size(drawing)[0] / wide
 
@@ -243,6 +249,10 @@ def finish_figures(page: BeautifulSoup, path: Path) -> None:
             caption.append(" ")
             for part in list(told.contents):
                 caption.append(part.extract())
+            if len(figure.select(".by-day img")) > 1 and re.search(r"\b(left|right)\b", caption.get_text()):
+                turned = page.new_tag("span", attrs={"class": "narrow"})
+                turned.string = BELOW
+                caption.append(turned)
             figure.append(caption)
         old.replace_with(figure)
 
@@ -277,12 +287,12 @@ def views(page: BeautifulSoup, image: Tag, file: Path) -> Iterator[Tag]:
     drawing = ET.fromstring(file.read_text(encoding="utf-8"))
     for kind, drawn in (("by-day", drawing), ("by-night", dark_twin(drawing))):
         whole = file if kind == "by-day" else file.with_name(f"{file.stem}-night.svg")
-        _write(whole, drawn) if kind == "by-night" else None
-        parts = cut(drawn)
-        named = (
-            [whole.with_name(f"{whole.stem}-{k}.svg") for k, _ in enumerate(parts, 1)] if len(parts) > 1 else [whole]
-        )
+        if kind == "by-night":
+            _write(whole, drawn)
+        # What can be read on a phone stays whole.
+        parts, named = (cut(drawn) if least_width(drawn) else [drawn]), [whole]
         if len(parts) > 1:
+            named = [whole.with_name(f"{whole.stem}-{k}.svg") for k, _ in enumerate(parts, 1)]
             for name, part in zip(named, parts):
                 _write(name, part)
         yield view(kind, whole, [(name, *size(part), least_width(part)) for name, part in zip(named, parts)])
