@@ -21,11 +21,12 @@ ifneq ($(MOVED),)
 .PHONY: .venv/installed
 endif
 
-.PHONY: help book test pdf serve workshop kit grade times seeds stacks results sweep bench lighthouse links lock address release clean
+.PHONY: help book test check pdf serve workshop kit grade times seeds stacks results sweep bench lighthouse links lock address release clean
 
 help:
 	@echo "make book     run every notebook and build the pages into _build/html"
 	@echo "make test     check everything; make test FRESH=1 repeats what has passed before"
+	@echo "make check    the fast part of it: style, types and the quick unit tests (two minutes)"
 	@echo "make serve    show the pages at http://localhost:8000"
 	@echo "make pdf      print the pages into one PDF in _build (needs Chromium)"
 	@echo "make workshop students' and instructors' copies, and slides, into _build/workshop"
@@ -49,6 +50,10 @@ book: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(if $(FRESH),--fresh) $(ARGS)
+
+# Not the pages, nor whole notebooks; ARGS=… goes to pytest.
+check: .venv/installed
+	$(BIN)/python -m pytest -n 2 --dist worksteal -q --quick tests/tools/test_style.py tests/tools/test_layout.py tests/unit $(ARGS)
 
 pdf: book
 	$(BIN)/python book/_scripts/site/make_pdf.py

@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--device", default="cpu", help="where the unit tests run: cpu (the default) or cuda, which runs no other tests"
     )
+    parser.addoption("--quick", action="store_true", help="leave out the tests that tests/slow.txt names")
     parser.addoption("--fresh", action="store_true", help="run again the notebooks that have passed before")
 
 
@@ -45,6 +46,20 @@ def pytest_configure(config: pytest.Config) -> None:
     if name != "cpu" and not named and unit.is_relative_to(config.invocation_params.dir):
         # The others ask for no device: on a GPU they would only be run once more. Who names them gets them.
         config.args = [str(unit)]
+
+
+def slow_tests() -> set[str]:
+    """The tests that take seconds, as `tests/unit/test_x.py::test_y`."""
+    lines = (ROOT / "tests" / "slow.txt").read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--quick"):
+        slow = slow_tests()
+        left_out = [item for item in items if item.nodeid.split("[")[0] in slow]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item.nodeid.split("[")[0] not in slow]
 
 
 @pytest.fixture(scope="session")

@@ -168,3 +168,12 @@ def test_chapters_know_nothing_of_one_another() -> None:
             and (node.level or node.module.startswith("snn_chapters"))
         }
         assert not known, f"{path.name} imports {known}"
+
+
+def test_the_tests_that_are_called_slow_are_there() -> None:
+    lines = (ROOT / "tests" / "slow.txt").read_text(encoding="utf-8").splitlines()
+    named = [line for line in lines if not line.startswith("#")]
+    assert named == sorted(set(named))
+    for name in named:
+        file, function = name.split("::")
+        assert f"def {function}(" in (ROOT / file).read_text(encoding="utf-8"), name
