@@ -427,3 +427,31 @@ def test_kernels_are_started_in_silence(tmp_path: Path) -> None:
         for environment in (loud, loud | build_book.quiet_kernels(tmp_path / "quiet"))
     ]
     assert "IPKernelApp" in told[0] and "IPKernelApp" not in told[1]
+
+
+def test_sphinx_alone_makes_the_same_pages(tmp_path: Path) -> None:
+    """The way out of Jupyter Book that CONTRIBUTING.md tells: with three pages, which run nothing."""
+    names = ("changelog", "quiz", "glossary")
+    (tmp_path / "book").mkdir()
+    for name in names:
+        text = (ROOT / "book" / f"{name}.md").read_text(encoding="utf-8")
+        # Links to chapters that are not here would be warnings.
+        (tmp_path / "book" / f"{name}.md").write_text(re.sub(r"\]\([\w./-]+\.(ipynb|md)(#[\w-]+)?\)", "](#x)", text))
+    shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
+    shutil.copytree(ROOT / "book" / "_scripts" / "site", tmp_path / "book" / "_scripts" / "site")
+    shutil.copy(ROOT / "book" / "references.bib", tmp_path / "book")
+    shutil.copy(ROOT / "_config.yml", tmp_path)
+    (tmp_path / "_toc.yml").write_text(
+        "format: jb-book\nroot: book/changelog\nparts:\n  - chapters: [{file: book/quiz}, {file: book/glossary}]\n"
+    )
+    (tmp_path / "requirements.txt").write_text("")
+    environment = os.environ | {"PYTHONPATH": "book/_scripts/site"}
+    for command in (
+        [Path(PYTHON).with_name("jupyter-book"), "config", "sphinx", "."],
+        [PYTHON, "-m", "sphinx", "-b", "html", "-q", ".", "_build/html"],
+    ):
+        run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert run.returncode == 0, run.stdout + run.stderr
+    for name in names:
+        page = (tmp_path / "_build" / "html" / "book" / f"{name}.html").read_text(encoding="utf-8")
+        assert "Content-Security-Policy" in page and "joined" in page  # what this book's own extension does

@@ -485,3 +485,13 @@ def test_the_lines_for_windows_do_what_make_does() -> None:
         return command
 
     assert {plain(line.replace("\\", "/")) for line in block.splitlines()} == {plain(command) for command in known}
+
+
+def test_the_workflow_tries_every_stack_with_its_python() -> None:
+    from make_stacks import STACKS
+
+    job = yaml.safe_load((ROOT / ".github" / "workflows" / "stacks.yml").read_text())["jobs"]["stacks"]
+    assert job["strategy"]["matrix"]["stack"] == list(STACKS)
+    (given,) = (step["with"]["python-version"] for step in job["steps"] if "python-version" in step.get("with", {}))
+    assert {stack.python for stack in STACKS.values()} <= set(given.split())
+    assert "3." + str(min(int(v.split(".")[1]) for v in given.split())) == given.split()[-1]
