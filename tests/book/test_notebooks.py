@@ -278,7 +278,8 @@ def without_clocks(executed: Any) -> Any:
     """The notebook with cells marked, for nbval, whose output tells how long something took: it differs."""
     clock = re.compile(r"second|perf_counter|\btime\.|elapsed|_time\b")
     for cell in code_cells(executed):
-        if clock.search(cell.source) or re.search(r"\d (s|ms|seconds)\b", json.dumps(cell.outputs)):
+        # The last is a bar of progress: elapsed and left.
+        if clock.search(cell.source) or re.search(r"\d (s|ms|seconds)\b|\d\d:\d\d<", json.dumps(cell.outputs)):
             cell.metadata.tags = [*cell.metadata.get("tags", []), "nbval-ignore-output"]
     return executed
 
