@@ -8,9 +8,11 @@ import json
 import re
 from pathlib import Path
 
+import light
 import numpy as np
 import pytest
 import yaml
+from bs4 import BeautifulSoup
 from cards import SIZE, descriptions, draw_card
 from fontTools.ttLib import TTFont
 from light import FORMULA_FONT, image_size, join_styles, lighten, may_be, needed, read_sheet, subset
@@ -73,6 +75,38 @@ def test_fonts_keep_the_letters_that_are_asked_for(tmp_path: Path) -> None:
     assert "MATH" in TTFont(target), "without it nothing grows with what is in it"
     assert subset(FORMULA_FONT, target, {"∑", "β"}) == first, "the same letters, the same bytes"
     assert subset(FORMULA_FONT, target, {"\ue000"}) is None
+
+
+@pytest.mark.parametrize("root", ["msqrt", "mroot"])
+def test_the_sign_of_a_root_is_kept_though_no_formula_spells_it(root: str, tmp_path: Path) -> None:
+    """Without it s divided by the root of n is shown as s divided by n."""
+    page = BeautifulSoup(f"<math><mfrac><mi>s</mi><{root}><mi>n</mi></{root}></mfrac></math>", "html.parser")
+    letters = set(light._formula_letters([page]))
+    assert "√" in letters
+    subset(FORMULA_FONT, tmp_path / "some.woff", letters)
+    assert ord("√") in TTFont(tmp_path / "some.woff").getBestCmap()
+    plain = BeautifulSoup("<math><mi>n</mi></math>", "html.parser")
+    assert "√" not in set(light._formula_letters([plain]))
+
+
+def test_comments_of_explorers_stay_out_of_the_pages_and_nothing_else_does() -> None:
+    script = """\
+// One neuron.
+/** What it does. */
+const text = "// not a comment", other = `# of Python
+// of a text? it would go`; // said of the line
+  // indented
+const path = "https://a//b"; /** after code */
+"""
+    kept = """\
+const text = "// not a comment", other = `# of Python
+const path = "https://a//b"; /** after code */
+"""
+    assert light.COMMENT.sub("", script) == kept
+    # So no text of an explorer may have a line that looks like one: none lies between two backticks.
+    for path in (Path(light.__file__).parents[3] / "snn_helpers" / "js").glob("*.js"):
+        for text in re.findall(r"`[^`]*`", light.COMMENT.sub("", path.read_text(encoding="utf-8"))):
+            assert text in path.read_text(encoding="utf-8"), path.name
 
 
 # --- scripts, figures, bytes ----------------------------------------------------------------------

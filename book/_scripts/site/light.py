@@ -121,12 +121,20 @@ def image_size(file: Path) -> tuple[int, int] | None:
     return None
 
 
+# A line of a script that holds nothing else: each page with an explorer carries its script, which nobody reads there.
+COMMENT = re.compile(r"^[ \t]*(?://[^\n]*|/\*\*(?:(?!\*/)[^\n])*\*/)[ \t]*\n", re.M)
+
+
 def _move_bytes_out(page: BeautifulSoup, path: Path, root: Path) -> None:
     """Large bytes of an explorer go into a script of their own, which also a page opened as a file may load."""
     for script in page.find_all("script", type=WIDGET_STATE):
         state = json.loads(script.string or "{}")
         moved = False
         for entry in state.get("state", {}).values():
+            values = entry.get("state", {})
+            for name in ("_esm", "_worker"):
+                if (short := COMMENT.sub("", values.get(name) or "")) != (values.get(name) or ""):
+                    values[name], moved = short, True
             for buffer in entry.get("buffers", []):
                 data = buffer.get("data", "")
                 if buffer.get("encoding") == "base64" and len(data) > LARGE:
@@ -184,6 +192,8 @@ def _formula_letters(pages: Iterable[BeautifulSoup]) -> Iterator[str]:
     for page in pages:
         for formula in page.find_all("math"):
             yield from characters(str(formula))
+            if formula.find(["msqrt", "mroot"]):
+                yield "√"  # a browser draws it, and no letter of the formula is it
 
 
 def words(pages: Iterable[BeautifulSoup], root: Path) -> set[str]:
