@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import runpy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -368,7 +370,7 @@ return { first, weights: layers.map((layer) => layer.rows()), losses: training.l
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_code_runs_and_finds_the_same_gradient_and_training(
-    run: Run, in_page: Run, rule: str, monkeypatch: pytest.MonkeyPatch
+    run: Run, in_page: Run, rule: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     digits = load_mnist("train", "subset")
     explorer = LearningExplorer(
@@ -395,8 +397,9 @@ def test_the_code_runs_and_finds_the_same_gradient_and_training(
         step(optimizer)
 
     monkeypatch.setattr(torch.optim.SGD, "step", noted)
-    names: dict[str, Any] = {}
-    exec(compile(code, "the page's code", "exec"), names)
+    program = tmp_path / "program.py"
+    program.write_text(code, encoding="utf-8")
+    names = runpy.run_path(str(program))
     ours = [part for layer in found["first"] for part in layer]
     assert len(ours) == len(gradients) == 4
     for mine, gradient in zip(ours, gradients):
