@@ -23,7 +23,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # The scripts are no package; every test finds them, and what the tests share, by name.
 sys.path[:0] = [str(ROOT / "book" / "_scripts" / folder) for folder in ("site", "teach", "measure", "repo")]
 
+from browser import chromium  # noqa: E402
 from notebooks import fingerprint, offline, working_tree  # noqa: E402
+from playwright.sync_api import Browser  # noqa: E402
+from scripts import need_chromium  # noqa: E402
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -65,6 +68,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 @pytest.fixture(scope="session")
 def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.config.getoption("--device"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, for all tests of a file."""
+    need_chromium()
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture(autouse=True)

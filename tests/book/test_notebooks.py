@@ -84,11 +84,8 @@ def test_opens_with_its_title_and_the_setup_cell(path: Path) -> None:
 @each_notebook
 def test_no_line_of_code_is_wider_than_the_page(path: Path) -> None:
     for index, cell in enumerate(code_cells(read(path))):
-        if "setup" not in cell.metadata.get("tags", []):  # folded away, and the same in each notebook
-            wide = [line for line in cell.source.splitlines() if len(line) > 84]
-            assert not wide, f"code cell {index} of {path.name} has lines of more than 84 characters:\n" + "\n".join(
-                wide
-            )
+        wide = [line for line in cell.source.splitlines() if len(line) > 84]
+        assert not wide, f"code cell {index} of {path.name} has lines of more than 84 characters:\n" + "\n".join(wide)
 
 
 @each_notebook

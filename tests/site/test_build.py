@@ -217,18 +217,39 @@ def test_a_change_runs_again_what_uses_it_and_nothing_else(small_book: Path, fil
     assert (small_book / "_build" / "html" / "old page").exists() == (not run_again)
 
 
-def test_a_change_of_style_makes_the_pages_again_and_runs_nothing(small_book: Path) -> None:
-    style = small_book / "book" / "_static" / "book.css"
-    style.parent.mkdir()
-    style.write_text("p {}")
+@pytest.mark.parametrize(
+    "shown", ["book/_static/book.css", "book/_static/widgets/explorers.js", "book/results/stacks.json"]
+)
+def test_a_change_of_what_is_shown_makes_the_pages_again_and_runs_nothing(shown: str, small_book: Path) -> None:
+    path = small_book / shown
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("{}")
     build_book.build(small_book)
     keep_outputs(small_book)
-    for content, kept_page in (("p {}", True), ("p { color: red }", False)):
+    for content, kept_page in (("{}", True), ('{"other": 1}', False)):
         (small_book / "_build" / "html" / "old page").write_text("")
-        style.write_text(content)
+        path.write_text(content)
         assert build_book.build(small_book) == 0
         assert (small_book / "_build" / "html" / "old page").exists() == kept_page
     assert kept(small_book) == set(CODE)
+
+
+def test_pages_are_known_by_every_file_that_shapes_them(
+    small_book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by the scripts alone: sentences about the pages, the search and the fonts lie beside them."""
+    site = tmp_path / "site"
+    shutil.copytree(Path(inputs.__file__).parent, site, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(inputs, "__file__", str(site / "inputs.py"))
+    keys = {inputs.pages_key(small_book)}
+    files = [path for path in sorted(site.rglob("*")) if path.is_file()]
+    assert {"descriptions.yml", "search.js", "light.py"} <= {path.name for path in files}
+    for path in files:
+        before = path.read_bytes()
+        path.write_bytes(before + b" ")
+        keys.add(inputs.pages_key(small_book))
+        path.write_bytes(before)
+    assert len(keys) == len(files) + 1
 
 
 def test_the_checks_of_a_chapter_count_as_its_module(small_book: Path) -> None:

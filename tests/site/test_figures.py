@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
+from browser import Tab, serve
 from bs4 import BeautifulSoup
 from figures import (
     INK,
@@ -329,14 +328,6 @@ def test_the_least_width_is_that_at_which_the_smallest_text_is_read(points: floa
 
 
 # --- in a browser -----------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if find_chromium() is None:
-        pytest.skip(HOW_TO_GET_IT)
-    with chromium() as found:
-        yield found
 
 
 SHOWN = """[...document.querySelectorAll('.figure-view img')].map((image) => {

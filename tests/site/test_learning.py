@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
+from browser import Tab, serve
 from ipywidgets.embed import embed_data
 from pages import parse, policy
 from playwright.sync_api import Browser
@@ -20,16 +19,6 @@ from snn_helpers import load_mnist
 ROOT = Path(__file__).resolve().parents[2]
 AXE = (ROOT / "tests" / "assets" / "axe" / "axe.min.js").read_text(encoding="utf-8")
 KIND = "application/vnd.jupyter.widget"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if find_chromium() is None:
-        if os.environ.get("SNN_NEEDS_BROWSER"):  # continuous integration skips nothing
-            pytest.fail(HOW_TO_GET_IT)
-        pytest.skip(HOW_TO_GET_IT)
-    with chromium() as found:
-        yield found
 
 
 def page_with(explorer: LearningExplorer, worker: str = "") -> str:

@@ -20,7 +20,7 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
+from browser import Tab, serve
 from fontTools.ttLib import TTFont
 from make_pdf import make_pdf
 from nbclient import NotebookClient
@@ -28,6 +28,7 @@ from notebooks import MOVED, NOTEBOOKS, offline
 from pages import parse
 from playwright.sync_api import Browser
 from pypdf import PdfReader
+from scripts import need_chromium
 
 from snn_helpers import SpikingNet, load_mnist
 from snn_helpers.widgets import uniform
@@ -38,20 +39,6 @@ STATE = re.compile(r'<script type="application/vnd.jupyter.widget-state\+json">(
 # What a first visit may bring over the net, with compression, by kind; the first figure counts, those below wait.
 MOST_BYTES = {"page": 100_000, "styles": 60_000, "fonts": 60_000, "scripts": 80_000, "figures": 160_000}
 MOST_IN_ALL = 400_000
-
-
-def need_chromium() -> None:
-    if find_chromium() is None:
-        if os.environ.get("SNN_NEEDS_BROWSER"):  # continuous integration skips nothing
-            pytest.fail(HOW_TO_GET_IT)
-        pytest.skip(HOW_TO_GET_IT)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    need_chromium()
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture

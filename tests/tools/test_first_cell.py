@@ -83,8 +83,15 @@ WHICH = "\nimport snn_helpers; print(snn_helpers.__version__, snn_helpers.__file
 
 def test_it_is_plain_python_that_names_the_book_s_version_and_archive() -> None:
     compile(CELL, "cell", "exec")
-    assert f'_install_helpers("{VERSION}", "{current_address()}/archive/' in CELL
+    assert f'_VERSION = "{VERSION}"\n_ARCHIVE = "{current_address()}/archive/' in CELL
     assert "git+" not in CELL and "%pip" not in CELL
+
+
+def test_a_formatter_leaves_it_as_it_is() -> None:
+    """Notebooks are formatted at 84 characters, and their first cells must stay what `setup_cell` says."""
+    command = [sys.executable, "-m", "ruff", "format", "--isolated", "--line-length", "84", "--check", "-"]
+    run = subprocess.run(command, input=CELL + "\n", capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
 
 
 def test_it_installs_what_is_missing_and_nothing_else_with_no_git_and_in_silence(place: Place, zipped: Path) -> None:

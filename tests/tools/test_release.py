@@ -117,8 +117,8 @@ def test_every_link_of_a_release_names_it(released: tuple[Path, str]) -> None:
 
 def test_first_cells_and_copies_of_a_release_install_it(released: tuple[Path, str]) -> None:
     root, _ = released
-    cell = f'_install_helpers("{NEXT}", "{current_address()}/archive/v{NEXT}.zip")'
-    assert setup_cell(root).endswith(cell)
+    cell = f'_VERSION = "{NEXT}"\n_ARCHIVE = "{current_address()}/archive/v{NEXT}.zip"\n'
+    assert cell in setup_cell(root)
     for path in NOTEBOOKS:
         notebook = nbformat.read(root / "book" / path.name, as_version=4)
         copies = [notebook, make_workshop.student_copy(notebook), make_workshop.instructor_copy(notebook, None)]

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from figures import contrast, luminance
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import TextToPath
 
@@ -24,19 +25,6 @@ each_drawing = pytest.mark.parametrize("name", names())
 
 def tree(name: str) -> ET.Element:
     return ET.parse(FOLDER / f"{name}.svg").getroot()
-
-
-def luminance(colour: str) -> float:
-    """The relative luminance of WCAG 2.2."""
-    assert re.fullmatch(r"#[0-9A-F]{6}", colour), colour
-    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def contrast(one: str, other: str) -> float:
-    low, high = sorted((luminance(one), luminance(other)))
-    return (high + 0.05) / (low + 0.05)
 
 
 def sizes(text: ET.Element) -> Iterator[float]:

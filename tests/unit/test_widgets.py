@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import importlib
 import json
-import os
 import pkgutil
 import random
 import re
@@ -19,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 import traitlets
-from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
+from browser import Tab, serve
 from playwright.sync_api import Browser
 from scripts import JS, Run, runner
 from snn_chapters import explorers
@@ -593,16 +592,6 @@ def test_labels_are_spread_out_and_stay_near_their_lines(tmp_path: Path) -> None
         nearest = [wanted[k] for k in order]
         if nearest[0] >= low and nearest[-1] <= high and all(b - a >= room for a, b in zip(nearest, nearest[1:])):
             assert sorted_places == nearest, "what has room stays where it was"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    if find_chromium() is None:
-        if os.environ.get("SNN_NEEDS_BROWSER"):  # continuous integration skips nothing
-            pytest.fail(HOW_TO_GET_IT)
-        pytest.skip(HOW_TO_GET_IT)
-    with chromium() as found:
-        yield found
 
 
 for _module in pkgutil.iter_modules(explorers.__path__):

@@ -7,19 +7,14 @@ so that the figures depend little on the machine; what a page's scripts take doe
 
 from __future__ import annotations
 
-import functools
 import gzip
-import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +23,7 @@ from snn_helpers.long.recording import provenance
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
 
-from browser import HOW_TO_GET_IT, find_chromium
+from browser import HOW_TO_GET_IT, Quiet, find_chromium, serve
 from build_book import pages_in_order
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,38 +34,22 @@ PACKED = (".html", ".css", ".js", ".svg", ".xml", ".json")
 HOW_TO_GET_NODE = "Lighthouse needs Node.js 18.20 or newer with npx: get it from your system's packages, or nodejs.org"
 
 
-@contextmanager
-def serve_packed(folder: Path) -> Iterator[str]:
-    """The folder's files at a local address, text with gzip, as publishers of pages send it."""
+class Packed(Quiet):
+    """Text with gzip, as publishers of pages send it."""
 
-    class Packed(http.server.SimpleHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def log_message(self, *args: Any) -> None:
-            pass
-
-        def do_GET(self) -> None:
-            path = Path(self.translate_path(self.path))
-            if not (path.is_file() and path.suffix in PACKED and "gzip" in self.headers.get("Accept-Encoding", "")):
-                super().do_GET()
-                return
-            packed = gzip.compress(path.read_bytes(), 6)
-            self.send_response(200)
-            self.send_header("Content-Type", self.guess_type(path))
-            self.send_header("Content-Encoding", "gzip")
-            self.send_header("Content-Length", str(len(packed)))
-            self.send_header("Cache-Control", "max-age=600")
-            self.end_headers()
-            self.wfile.write(packed)
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Packed, directory=str(folder)))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    def do_GET(self) -> None:
+        path = Path(self.translate_path(self.path))
+        if not (path.is_file() and path.suffix in PACKED and "gzip" in self.headers.get("Accept-Encoding", "")):
+            super().do_GET()
+            return
+        packed = gzip.compress(path.read_bytes(), 6)
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(path))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(packed)))
+        self.send_header("Cache-Control", "max-age=600")
+        self.end_headers()
+        self.wfile.write(packed)
 
 
 def ask(command: list[str], url: str, chromium: str) -> dict[str, Any]:
@@ -107,7 +86,7 @@ def main() -> int:
     names = sys.argv[1:] or pages_in_order()
     command = [npx, "--yes", f"lighthouse@{VERSION}"]
     rows = []
-    with serve_packed(folder) as address:
+    with serve(folder, Packed) as address:
         for name in names:
             if not (folder / f"{name}.html").is_file():
                 print(f"{name} is not built: run make book, and give names such as book/intro", file=sys.stderr)

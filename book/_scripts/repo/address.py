@@ -2,11 +2,13 @@
 
     python book/_scripts/repo/address.py [NEW_ADDRESS [BRANCH]]
 
+Without an address it writes the notebooks' first cells anew, after a change of `CELL`.
 Notebooks, README and metadata cannot read the address from elsewhere; a test holds them to it.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -17,10 +19,10 @@ from files import listed_files
 ROOT = Path(__file__).resolve().parents[3]
 KEEPS_ITS_OWN = {"LICENSE"}
 
-
 CELL = """\
-# Where the book's helper package is missing or too old, as in Colab, this cell installs it.
-# Elsewhere it does nothing. Torch stays as it is. You need not restart anything.
+# Where the book's helper package is missing or too old, as in Colab, this cell
+# installs it. Elsewhere it does nothing. Torch stays as it is, and you need not
+# restart anything.
 import importlib.metadata
 import importlib.util
 import os
@@ -29,48 +31,73 @@ import subprocess
 import sys
 from pathlib import Path
 
+_VERSION = "@version@"
+_ARCHIVE = "@archive@"
 
-def _old_helpers(wanted):
+
+def _where_helpers():
     found = importlib.util.find_spec("snn_helpers")
-    text = Path(found.origin).read_text(encoding="utf-8") if found and found.origin else ""
-    version = re.search(r'^__version__ = "(\\d+)\\.(\\d+)\\.(\\d+)', text, re.M)
-    return not version or tuple(map(int, version.groups())) < wanted
+    return found.origin if found else None
 
 
-def _install_helpers(version, archive):
-    wanted = tuple(map(int, version.split(".")))
-    if not _old_helpers(wanted):
-        return
-    archive = os.environ.get("SNN_HELPERS_FROM", archive)
-    torch = [f"torch=={found.version}" for found in importlib.metadata.distributions(name="torch")][:1]
-    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", archive]
-    run = subprocess.run(pip + torch, capture_output=True, text=True)
+def _old_helpers():
+    place = _where_helpers()
+    text = Path(place).read_text(encoding="utf-8") if place else ""
+    found = re.search(r'^__version__ = "(\\d+)\\.(\\d+)\\.(\\d+)', text, re.M)
+    wanted = tuple(map(int, _VERSION.split(".")))
+    return not found or tuple(map(int, found.groups())) < wanted
+
+
+def _install_helpers(archive):
+    torch = [
+        f"torch=={found.version}"
+        for found in importlib.metadata.distributions(name="torch")
+    ][:1]
+    pip = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
+    run = subprocess.run([*pip, archive, *torch], capture_output=True, text=True)
     importlib.invalidate_caches()
-    for name in [name for name in sys.modules if re.match(r"snn_(helpers|chapters)\\b", name)]:
-        del sys.modules[name]  # what was imported of the old one
-    if run.returncode == 0 and not _old_helpers(wanted):
+    for name in list(sys.modules):  # what was imported of the old one
+        if re.match(r"snn_(helpers|chapters)\\b", name):
+            del sys.modules[name]
+    if run.returncode == 0 and not _old_helpers():
         return
     said = run.stdout + run.stderr
     if run.returncode == 0:
-        why = f"An older copy lies in the way: {importlib.util.find_spec('snn_helpers').origin}. Move it away."
+        why = f"An older copy lies in the way: {_where_helpers()}. Move it away."
     elif "No module named pip" in said:
-        why = f"This Python has no pip. With uv, type in a terminal: uv pip install {archive}"
-    elif "requires a different Python" in said:
-        why = f"The book needs Python 3.11.5 to 3.14, and this is {sys.version.split()[0]}."
-    elif "conflict" in said:
-        why = f"The book needs a newer version than what is installed ({', '.join(torch)}): pip says which, above."
-    elif re.search(r"name resolution|resolve host|refused|timed out|unreachable|proxy|HTTP error|SSLError", said):
         why = (
-            f"{archive} cannot be reached. In Kaggle, switch on 'Internet' in the settings of the notebook. Behind a"
-            " proxy, set HTTPS_PROXY. With no network, use a copy of the whole book."
+            "This Python has no pip. With uv, type in a terminal: "
+            f"uv pip install {archive}"
+        )
+    elif "requires a different Python" in said:
+        this = sys.version.split()[0]
+        why = f"The book needs Python 3.11.5 to 3.14, and this is {this}."
+    elif "conflict" in said:
+        why = (
+            "The book needs a newer version than what is installed "
+            f"({', '.join(torch)}): pip says which, above."
+        )
+    elif re.search(
+        "name resolution|resolve host|refused|timed out|unreachable|proxy"
+        "|HTTP error|SSLError",
+        said,
+    ):
+        why = (
+            f"{archive} cannot be reached. In Kaggle, switch on 'Internet' in the "
+            "settings of the notebook. Behind a proxy, set HTTPS_PROXY. With no "
+            "network, use a copy of the whole book."
         )
     else:
         why = "pip says why, above."
     print(said)
-    raise ImportError(f"The book's helper package {version} could not be installed. {why} Then run this cell again.")
+    raise ImportError(
+        f"The book's helper package {_VERSION} could not be installed. {why} "
+        "Then run this cell again."
+    )
 
 
-_install_helpers("VERSION", "ARCHIVE")"""
+if _old_helpers():
+    _install_helpers(os.environ.get("SNN_HELPERS_FROM", _ARCHIVE))"""
 
 
 def current_address(root: Path = ROOT) -> str:
@@ -98,15 +125,36 @@ def helpers_version(root: Path = ROOT) -> str:
     return found[1]
 
 
-def setup_cell(root: Path = ROOT) -> str:
+def setup_cell(root: Path = ROOT, version: str | None = None) -> str:
     """The first code cell of every notebook: plain Python, which needs neither git nor a restart.
 
-    Where the helpers are missing, or older than the notebook, it installs the archive of the branch or tag that the
-    book names; pip is told to keep the torch that is there. A failure is told by its cause, with what pip said.
-    SNN_HELPERS_FROM in the environment names another archive, such as a copy in a room with no network.
+    Where the helpers are missing, or older than `version` (by default that of the helpers in `root`), it installs the
+    archive of the branch or tag that the book names; pip is told to keep the torch that is there. A failure is told by
+    its cause, with what pip said. SNN_HELPERS_FROM in the environment names another archive, such as a copy in a room
+    with no network.
     """
     archive = f"{current_address(root)}/archive/{current_branch(root)}.zip"
-    return CELL.replace("ARCHIVE", archive).replace("VERSION", helpers_version(root))
+    return CELL.replace("@archive@", archive).replace("@version@", version or helpers_version(root))
+
+
+def with_first_cell(notebook: str, cell: str) -> str:
+    """The text of a notebook with this first code cell in the place of its own."""
+    content = json.loads(notebook)
+    for each in content["cells"]:
+        if "setup" in each["metadata"].get("tags", []):
+            each["source"] = cell.splitlines(keepends=True)
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def renew_first_cells(root: Path = ROOT) -> list[Path]:
+    """Give every notebook the first cell of now; those that had another one."""
+    cell, changed = setup_cell(root), []
+    for path in sorted((root / "book").glob("*.ipynb")):
+        before = path.read_text(encoding="utf-8")
+        if (after := with_first_cell(before, cell)) != before:
+            path.write_text(after, encoding="utf-8")
+            changed.append(path)
+    return changed
 
 
 def badges(notebook: str, root: Path = ROOT) -> str:
@@ -162,7 +210,12 @@ def change_address(new: str, root: Path = ROOT, branch: str | None = None) -> li
 
 
 if __name__ == "__main__":
-    if len(sys.argv) not in (2, 3):
-        sys.exit(f"the address is {current_address()}, the branch {current_branch()}; name another to change it")
-    for path in change_address(sys.argv[1], branch=sys.argv[2] if len(sys.argv) == 3 else None):
+    if len(sys.argv) > 3:
+        sys.exit("name an address, and perhaps a branch: make address URL=https://github.com/you/your-fork BRANCH=main")
+    if len(sys.argv) == 1:
+        changed = renew_first_cells()
+        print(f"the address is {current_address()}, the branch {current_branch()}; name another to change it")
+    else:
+        changed = change_address(sys.argv[1], branch=sys.argv[2] if len(sys.argv) == 3 else None)
+    for path in changed:
         print(path.relative_to(ROOT))

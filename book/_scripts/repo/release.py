@@ -16,12 +16,11 @@ import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from address import change_address, current_address
+from address import change_address, current_address, setup_cell, with_first_cell
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[3]
 VERSION_LINE = r'^__version__ = "(.+)"$'
-FIRST_CELL = r'_install_helpers\(\\"[\d.]+\\", '  # as a notebook's file holds it: in JSON
 # A heading in either of Markdown's two ways.
 UNRELEASED = re.compile(r"^(?:## Unreleased|Unreleased\n-+)\n(.*?)(?=^## |\Z)", re.M | re.S)
 
@@ -66,8 +65,9 @@ def released_texts(version: str, day: date, root: Path = ROOT) -> dict[Path, str
     if len(unreleased) != 1 or not re.search(r"^- \S", unreleased[0], re.M):
         raise ReleaseError(f"{changelog} does not say what is new: it needs one part 'Unreleased' with a list")
     citation = root / "CITATION.cff"
+    cell = setup_cell(root, version)
     first_cells = {
-        path: _changed(path, (FIRST_CELL, f'_install_helpers(\\"{version}\\", '))
+        path: with_first_cell(path.read_text(encoding="utf-8"), cell)
         for path in sorted((root / "book").glob("*.ipynb"))
     }
     return first_cells | {

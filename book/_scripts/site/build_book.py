@@ -9,7 +9,6 @@ jupyter-book and of the extension that `_config.yml` names, `pages.py`.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -19,7 +18,7 @@ from pathlib import Path
 
 import alone
 import yaml
-from inputs import State, notebook_keys, refresh
+from inputs import State, notebook_keys, pages_key, refresh
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
@@ -30,12 +29,6 @@ def pages_in_order(root: Path = ROOT) -> list[str]:
     """The pages in the order of the table of contents, without their ending."""
     toc = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8"))
     return [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
-
-
-def pages_key(root: Path = ROOT) -> str:
-    """A fingerprint of what makes pages out of the notebooks and their outputs: these scripts, and styles and icons."""
-    files = [*HERE.glob("*.py"), *(path for path in (root / "book" / "_static").rglob("*") if path.is_file())]
-    return hashlib.sha256(b"\0".join(path.read_bytes() for path in sorted(files))).hexdigest()
 
 
 def quiet_kernels(folder: Path) -> dict[str, str]:
@@ -55,8 +48,10 @@ def build(root: Path = ROOT) -> int:
     except alone.BusyError as error:
         print(f"No pages were made: {error}.", file=sys.stderr)
         return 1
-    with lock:
+    try:
         return _build(root, built)
+    finally:
+        lock.release()
 
 
 def _build(root: Path, built: Path) -> int:

@@ -120,6 +120,18 @@ def notebook_keys(root: Path = ROOT) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): notebook_key(path, root) for path in sorted(root.glob("book/*.ipynb"))}
 
 
+def pages_key(root: Path = ROOT) -> str:
+    """A fingerprint of what makes pages out of notebooks and outputs: the files beside this one, styles and icons."""
+    folders = (Path(__file__).resolve().parent, root / "book" / "_static")
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    stacks = root / "book" / "results" / "stacks.json"  # the status page shows it
+    digest = hashlib.sha256()
+    for path in [*files, *([stacks] if stacks.exists() else [])]:
+        if "__pycache__" not in path.parts:
+            digest.update(f"{path.name}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
 @dataclass
 class State:
     """What `_build/.state` remembers: with which inputs outputs were kept, and whether the last build ended well."""

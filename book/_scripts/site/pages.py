@@ -49,13 +49,13 @@ from cards import SIZE as CARD_SIZE
 from cards import descriptions, draw_card, figures
 from figures import finish_figures
 from formulas import BadFormulaError, mathml
-from inputs import refresh
+from inputs import pages_key, refresh
 from light import join_styles, lighten
 from tables import fit
 
 logger = logging.getLogger(__name__)
-STACKS = Path(__file__).resolve().parents[2] / "results" / "stacks.json"
 HERE = Path(__file__).resolve().parent
+STACKS = HERE.parents[1] / "results" / "stacks.json"
 CARDS = "_images/cards"
 
 
@@ -444,8 +444,7 @@ def write_display(translator: HTML5Translator, node: nodes.math_block) -> None:
 def finish(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.name != "html":
         return
-    scripts = b"".join(script.read_bytes() for script in sorted(HERE.glob("*.py")))
-    pages, mark, by = Path(app.outdir), finished(app), hashlib.sha256(scripts).hexdigest()
+    pages, mark, by = Path(app.outdir), finished(app), pages_key(Path(app.srcdir))
     if mark.exists() and mark.read_text() == by:
         return
     found, n_new = finish_pages(pages, tell_status)
