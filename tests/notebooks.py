@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,16 @@ def offline(folder: Path) -> dict[str, str]:
         "JUPYTER_PREFER_ENV_PATH": "1",
         "SNN_STRICT_CHECKS": "1",  # a solution that its check does not take ends the run
     }
+
+
+def bare_python(folder: Path) -> tuple[Path, Path]:
+    """A new environment in this folder that sees this one's packages, but no editable install: its Python, its site."""
+    venv.create(folder, with_pip=False)
+    site = next(folder.glob("lib/python*/site-packages"))
+    here = next(entry for entry in sys.path if entry.endswith("site-packages"))
+    # A folder added this way brings its packages, but not its .pth files, which an editable install is.
+    (site / "packages.pth").write_text(here + "\n")
+    return folder / "bin" / "python", site
 
 
 def fingerprint(*inputs: Path) -> str:

@@ -14,7 +14,9 @@ from typing import Any
 import pytest
 from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium, serve
 
-JS = Path(__file__).resolve().parents[1] / "snn_helpers" / "js"
+ROOT = Path(__file__).resolve().parents[1]
+JS = ROOT / "snn_helpers" / "js"
+AXE = ROOT / "tests" / "assets" / "axe" / "axe.min.js"
 Run = Callable[[str, Any], Any]
 
 
@@ -24,6 +26,19 @@ def need_chromium() -> None:
         if os.environ.get("SNN_NEEDS_BROWSER"):
             pytest.fail(HOW_TO_GET_IT)
         pytest.skip(HOW_TO_GET_IT)
+
+
+def violations(tab: Tab) -> list[str]:
+    """What axe-core finds on a page, of any weight, with every fold open and the elements named."""
+    tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+    tab.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # until it is drawn
+    tab.wait("document.getAnimations().every((each) => each.playState !== 'running')")  # they fade in
+    tab.run(f"{AXE.read_text(encoding='utf-8')}; 1")
+    found = tab.run(
+        "axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations.map((v) =>"
+        " `${v.impact} ${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`))"
+    )
+    return [str(line)[:600] for line in found]
 
 
 @contextmanager

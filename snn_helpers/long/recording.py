@@ -57,6 +57,11 @@ def examples(dataset: TensorDataset, first: int, stop: int | None = None) -> Ten
     return TensorDataset(*(part[chosen] for part in dataset.tensors))
 
 
+def write_record(path: Path, told: Row, rows: list[Row], **more: Any) -> None:
+    """Replace a record as a whole: what `provenance` tells, whatever else it says of all its rows, and the rows."""
+    write_whole(path, (json.dumps({"provenance": told, **more, "trials": rows}, indent=1) + "\n").encode())
+
+
 def record_trials(path: Path, what: str, trials: list[Row], run: Callable[..., Row]) -> list[Row]:
     """Run those of the `trials` (settings for `run`) that the file does not hold yet, adding each as it ends.
 
@@ -72,8 +77,7 @@ def record_trials(path: Path, what: str, trials: list[Row], run: Callable[..., R
             if row is None:
                 continue
             rows.append(row | {"commit": made_with})
-            content = {"provenance": provenance(what) | {"commit": made_with}, "trials": rows}
-            write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+            write_record(path, provenance(what) | {"commit": made_with}, rows)
             print(f"{path.name}: {len(rows)} rows; {settings} took {row['total_seconds']} s", flush=True)
     finally:
         whole_mnist.cache_clear()  # else the digits would stay in memory for as long as the process lives

@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import venv
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +37,7 @@ from notebooks import (
     PARAMETERS,
     ROOT,
     as_myst_reads,
+    bare_python,
     code_cells,
     each_chapter,
     each_notebook,
@@ -98,7 +98,7 @@ def test_every_figure_has_alt_text(path: Path) -> None:
     for cell in code_cells(read(path)):
         tags, drawn = cell.metadata.get("tags", []), cell.source.startswith("drawing(")
         assert not drawn or "remove-input" in tags, f"a drawing of {path.name} shows its code:\n{cell.source}"
-        if drawn or ("plt.show()" in cell.source and "remove-output" not in tags):
+        if drawn or "plt.show()" in cell.source:
             alt = cell.metadata.get("mystnb", {}).get("image", {}).get("alt", "")
             assert len(alt) >= 30, f"a figure of {path.name} lacks alt text:\n{cell.source}"
 
@@ -273,34 +273,35 @@ def test_the_first_set_of_parameters_is_at_the_lower_bounds(path: Path) -> None:
 
 def without_clocks(executed: Any) -> Any:
     """The notebook with cells marked, for nbval, whose output tells how long something took: it differs."""
-    clock = re.compile(r"second|perf_counter|\btime\.|elapsed|_time\b|per_step|bandwidth|speed_up")
+    clock = re.compile(r"seconds\b|perf_counter|\btime\.|elapsed|_time\b|per_step|bandwidth|speed_up")
     for cell in code_cells(executed):
         # The last is a bar of progress: elapsed and left.
-        if clock.search(cell.source) or re.search(r"\d (s|ms|seconds)\b|\d\d:\d\d<", json.dumps(cell.outputs)):
+        if clock.search(cell.source) or re.search(r"\d (s|seconds)\b|\d\d:\d\d<", json.dumps(cell.outputs)):
             cell.metadata.tags = [*cell.metadata.get("tags", []), "nbval-ignore-output"]
     return executed
 
 
-def test_only_cells_that_tell_times_are_not_compared() -> None:
-    marked = [
-        "nbval-ignore-output" in cell.metadata.get("tags", [])
-        for path in NOTEBOOKS
-        for cell in code_cells(without_clocks(read(path)))
-    ]
-    assert 0 < sum(marked) < 0.1 * len(marked)
+# Of these a large part is about the clock; of any other notebook at most a quarter of the cells is not compared.
+ABOUT_TIME = {"instructors", "scaling_out"}
 
 
 @each_notebook
 def test_runs_again_under_nbval_with_the_outputs_of_the_build(
     path: Path, passed_before: Any, built_pages: Callable[[], Path], tmp_path: Path
 ) -> None:
-    """Strictly: each cell prints and draws what is on the page, but for addresses in memory and times of the clock."""
+    """Strictly: each cell prints and draws what is on the page, but for addresses in memory and times of the clock.
+
+    Of figures vectors are compared; pictures, whose bytes hang on libraries, are not.
+    """
     sanitized = ROOT / "tests" / "nbval_sanitize.cfg"
     with passed_before(path, sanitized) as known:
         if known:
             return
         reference = tmp_path / path.name
-        nbformat.write(without_clocks(read(built_pages().parent / "jupyter_execute" / "book" / path.name)), reference)
+        executed = without_clocks(read(built_pages().parent / "jupyter_execute" / "book" / path.name))
+        left_out = ["nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code_cells(executed)]
+        assert sum(left_out) <= (0.5 if path.stem in ABOUT_TIME else 0.25) * len(left_out)
+        nbformat.write(executed, reference)
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
         command += ["--nbval", "--nbval-cell-timeout=300", "--nbval-sanitize-with", sanitized]
         command += ["--nbval-current-env", "--rootdir", tmp_path, "-c", os.devnull, reference]
@@ -361,18 +362,14 @@ class Clean:
 def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
     """Shared by all notebooks: their first cells are the same to the letter, and what those do is tried elsewhere."""
     place = tmp_path_factory.mktemp("clean")
-    venv.create(place / "venv", with_pip=False)
-    site = next((place / "venv").glob("lib/python*/site-packages"))
-    here = next(entry for entry in sys.path if entry.endswith("site-packages"))
-    # A folder added this way brings its packages, but not its .pth files: no editable install.
-    (site / "packages.pth").write_text(here + "\n")
+    python, _ = bare_python(place / "venv")
     environment = offline(place) | {
         "SNN_HELPERS_FROM": str(archive(place)),
         "PIP_NO_INDEX": "1",
         "PIP_NO_BUILD_ISOLATION": "0",  # in the environment pip reads this option the other way round: 0 is "none"
     }
     environment.pop("PYTHONPATH", None)
-    made = Clean(place / "venv" / "bin" / "python", environment)
+    made = Clean(python, environment)
     probe = "import torch, importlib.util as u; print(u.find_spec('snn_helpers'))"
     assert made.ask(probe).stdout.strip() == "None"
     run = made.ask(SETUP)

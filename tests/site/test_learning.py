@@ -12,12 +12,12 @@ from browser import Tab, serve
 from ipywidgets.embed import embed_data
 from pages import parse, policy
 from playwright.sync_api import Browser
+from scripts import violations
 from snn_chapters.explorers.learning import LearningExplorer
 
 from snn_helpers import load_mnist
 
 ROOT = Path(__file__).resolve().parents[2]
-AXE = (ROOT / "tests" / "assets" / "axe" / "axe.min.js").read_text(encoding="utf-8")
 KIND = "application/vnd.jupyter.widget"
 
 
@@ -153,11 +153,7 @@ def test_it_can_be_read_by_all(browser: Browser, address: str) -> None:
             assert tab.run("document.documentElement.scrollWidth <= innerWidth")
             beyond = "[...document.querySelectorAll('.snn, .snn *')].filter((e) => !e.closest('pre') &&"
             assert tab.run(f"{beyond} e.getBoundingClientRect().right > innerWidth + 1).map((e) => e.outerHTML)") == []
-            tab.run(f"{AXE}; 1")
-            found = tab.run(
-                "axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations.map((v) =>"
-                " `${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`))"
-            )
+            found = violations(tab)
             assert found == [], (width, theme, found)
             for drawn in ("svg", "canvas"):
                 labels = tab.run(

@@ -28,13 +28,12 @@ from notebooks import MOVED, NOTEBOOKS, offline
 from pages import parse
 from playwright.sync_api import Browser
 from pypdf import PdfReader
-from scripts import need_chromium
+from scripts import need_chromium, violations
 
 from snn_helpers import SpikingNet, load_mnist
 from snn_helpers.widgets import uniform
 
 ROOT = Path(__file__).resolve().parents[2]
-AXE = (ROOT / "tests" / "assets" / "axe" / "axe.min.js").read_text(encoding="utf-8")
 STATE = re.compile(r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>', re.S)
 # What a first visit may bring over the net, with compression, by kind; the first figure counts, those below wait.
 MOST_BYTES = {"page": 100_000, "styles": 60_000, "fonts": 60_000, "scripts": 80_000, "figures": 160_000}
@@ -97,19 +96,6 @@ def book(built_pages: Callable[[], Path]) -> Iterator[Site]:
     folder = built_pages()
     with serve(folder) as address:
         yield Site(folder, address)
-
-
-def violations(tab: Tab) -> list[str]:
-    """What axe-core finds, of any weight, with every fold open and the elements named."""
-    tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true })")
-    settle(tab)
-    tab.wait("document.getAnimations().every((each) => each.playState !== 'running')")  # they fade in
-    tab.run(f"{AXE}; 1")
-    found = tab.run(
-        "axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations.map((v) =>"
-        " `${v.impact} ${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`))"
-    )
-    return [str(line)[:600] for line in found]
 
 
 # --- every page ----------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
-import venv
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from address import current_address, helpers_version, setup_cell
 from make_stacks import archive
+from notebooks import bare_python
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = helpers_version()
@@ -69,12 +69,7 @@ def wheel(zipped: Path) -> Path:
 def place(tmp_path: Path) -> Place:
     clean, empty = tmp_path / "clean", tmp_path / "empty"
     empty.mkdir()
-    venv.create(clean, with_pip=False)
-    site = next(clean.glob("lib/python*/site-packages"))
-    here = next(entry for entry in sys.path if entry.endswith("site-packages"))
-    # A folder added this way brings its packages, but not its .pth files: no editable install.
-    (site / "packages.pth").write_text(here + "\n")
-    return Place(clean / "bin" / "python", site, empty)
+    return Place(*bare_python(clean), empty)
 
 
 CELL = setup_cell()

@@ -8,7 +8,6 @@ import hashlib
 import os
 import subprocess
 import sys
-import venv
 import zipfile
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import make_workshop
 import nbformat
 import pytest
 from make_workshop import exercises
-from notebooks import PARAMETERS, code_cells, offline, read
+from notebooks import PARAMETERS, bare_python, code_cells, offline, read
 
 from snn_helpers import data
 from snn_helpers.long import mnist
@@ -76,11 +75,7 @@ def test_a_kit_opened_in_an_empty_folder_runs_a_notebook_with_no_network(
     assert all(hashlib.sha256((kit / name).read_bytes()).hexdigest() == digest for digest, name in listed)
 
     clean = tmp_path / "clean"
-    venv.create(clean, with_pip=False)
-    site = next(clean.glob("lib/python*/site-packages"))
-    here = next(entry for entry in sys.path if entry.endswith("site-packages"))
-    (site / "packages.pth").write_text(here + "\n")  # the packages, without the editable install
-    python = str(clean / "bin" / "python")
+    python = str(bare_python(clean)[0])
     nowhere = "http://127.0.0.1:9"  # nobody listens there
     environment = offline(tmp_path) | {"http_proxy": nowhere, "https_proxy": nowhere, "PIP_NO_INDEX": "1"}
     environment.pop("PYTHONPATH", None)

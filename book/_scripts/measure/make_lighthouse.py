@@ -18,8 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from snn_helpers.long.files import write_whole
-from snn_helpers.long.recording import provenance
+from snn_helpers.long.recording import provenance, write_record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
 
@@ -96,12 +95,12 @@ def main() -> int:
             seconds = round(time.perf_counter() - start, 1)
             # How busy the machine was, since the milliseconds of scripts depend on it.
             load = round(os.getloadavg()[0], 1)
-            settings = {"page": name, "device": "Lighthouse's phone", "seed": None}
+            settings = {"page": name, "device": "Lighthouse's phone"}
             rows.append({"settings": settings, **told, "load": load, "total_seconds": seconds})
             print(json.dumps({"page": name, **told, "load": load}), flush=True)
     if not sys.argv[1:]:
         what = provenance(f"What Lighthouse {VERSION} says of each page on its simulated phone, sent with gzip")
-        write_whole(RECORD, (json.dumps({"provenance": what, "trials": rows}, indent=1) + "\n").encode())
+        write_record(RECORD, what, rows)
     return 0
 
 

@@ -22,8 +22,7 @@ import papermill
 from sweep import run_one
 
 from snn_helpers import load_mnist
-from snn_helpers.long.files import write_whole
-from snn_helpers.long.recording import commit, provenance
+from snn_helpers.long.recording import commit, provenance, write_record
 
 ROOT = Path(__file__).resolve().parents[3]
 BOOK = ROOT / "book"
@@ -70,7 +69,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     rows = sorted(rows, key=lambda row: (row["settings"]["notebook"], row["settings"]["seed"]))
     told = provenance("Whether all assertions of each notebook hold with other seeds, at its default sizes")
     digits = len(load_mnist("train")) + len(load_mnist("test"))
-    write_whole(RECORD, (json.dumps({"provenance": told, "digits": digits, "trials": rows}, indent=1) + "\n").encode())
+    write_record(RECORD, told, rows, digits=digits)
 
 
 def main(names: list[str], folder: Path = ROOT / "_build" / "seeds", processes: int | None = None) -> int:

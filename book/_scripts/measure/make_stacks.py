@@ -26,8 +26,7 @@ from typing import Any
 
 import yaml
 
-from snn_helpers.long.files import write_whole
-from snn_helpers.long.recording import provenance
+from snn_helpers.long.recording import provenance, write_record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "repo"))
 
@@ -147,7 +146,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     """Replace the record as a whole."""
     rows = sorted(rows, key=lambda row: (list(STACKS).index(row["settings"]["stack"]), row["settings"]["notebook"]))
     told = provenance("Whether each notebook runs alone, through its real first cell, on the versions of its readers")
-    write_whole(RECORD, (json.dumps({"provenance": told, "trials": rows}, indent=1) + "\n").encode())
+    write_record(RECORD, told, rows)
 
 
 def main(names: list[str]) -> int:

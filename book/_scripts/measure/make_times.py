@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from snn_helpers import load_mnist
-from snn_helpers.long.files import write_whole
-from snn_helpers.long.recording import provenance
+from snn_helpers.long.recording import provenance, write_record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "teach"))
 
@@ -34,8 +33,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     )
     digits = len(load_mnist("train")) + len(load_mnist("test"))
     told = provenance("Seconds that each notebook runs at its defaults, from a new kernel to the last cell")
-    content = {"provenance": told, "digits": digits, "trials": rows}
-    write_whole(RECORD, (json.dumps(content, indent=1) + "\n").encode())
+    write_record(RECORD, told, rows, digits=digits)
 
 
 def main(names: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Carry the repository's address and branch from _config.yml to every file that must repeat them.
+"""Carry the repository's address and branch from _config.yml to every file that must repeat them, first cells included.
 
     python book/_scripts/repo/address.py [NEW_ADDRESS [BRANCH]]
 
@@ -18,6 +18,7 @@ from files import listed_files
 
 ROOT = Path(__file__).resolve().parents[3]
 KEEPS_ITS_OWN = {"LICENSE"}
+VERSION_LINE = r'^__version__ = "(.+)"$'
 
 CELL = """\
 # Where the book's helper package is missing or too old, as in Colab, this cell
@@ -119,7 +120,7 @@ def pages_address(root: Path = ROOT) -> str:
 def helpers_version(root: Path = ROOT) -> str:
     """The version of the helper package, as its own file names it."""
     text = (root / "snn_helpers" / "__init__.py").read_text(encoding="utf-8")
-    found = re.search(r'^__version__ = "(.+)"$', text, re.M)
+    found = re.search(VERSION_LINE, text, re.M)
     if found is None:
         raise ValueError(f'{root / "snn_helpers" / "__init__.py"} names no version: it needs a line __version__ = "…"')
     return found[1]
@@ -192,7 +193,7 @@ def change_address(new: str, root: Path = ROOT, branch: str | None = None) -> li
     changed = []
     for name in listed_files(root):
         path = root / name
-        if name in KEEPS_ITS_OWN or not path.is_file():
+        if name in KEEPS_ITS_OWN:
             continue
         try:
             text = path.read_text(encoding="utf-8")

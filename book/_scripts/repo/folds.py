@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from snn_helpers.long.files import write_whole
+
 BOOK = Path(__file__).resolve().parents[2]
 
 # What a fold is called closed and open, by the kind of its cell.
@@ -59,15 +61,15 @@ def kind(cell: Any) -> str:
     body = _statements(code)
     if re.search(r"^\s*%pip install", code, re.M):
         return "install"
+    if not body:  # comments alone, or nothing
+        return "code"
     calls = {call.split(".")[-1] for statement in body for call in _calls(statement)}
-    shown = ast.unparse(body[-1]) if body else ""
+    shown = ast.unparse(body[-1])
     if "plt.show()" in code or "drawing" in calls:
         return "figure"
     if any(call.endswith(("Explorer", "Playground")) for call in calls) or {"interact", "VBox"} & calls:
         return "explorer"
-    if body and all(
-        isinstance(part, ast.Import | ast.ImportFrom) or "use_style()" in ast.unparse(part) for part in body
-    ):
+    if all(isinstance(part, ast.Import | ast.ImportFrom) or "use_style()" in ast.unparse(part) for part in body):
         return "imports"
     if "in_bounds" in calls and "Markdown" not in calls:
         return "bounds"
@@ -119,7 +121,7 @@ def renew(path: Path) -> bool:
             fold(cell)
     renewed = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     if renewed != text:
-        path.write_text(renewed, encoding="utf-8")
+        write_whole(path, renewed.encode())
     return renewed != text
 
 

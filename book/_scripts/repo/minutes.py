@@ -22,6 +22,7 @@ from make_workshop import BOOK, notebooks, text_and_exercises
 
 from snn_helpers.long.files import write_whole
 
+INTRO = BOOK / "intro.ipynb"
 TIMES = BOOK / "results" / "notebook_times.json"
 AT_THE_TOP = re.compile(r"\*\*It takes\*\* about \d+ minutes to read(?: and (?:work through|\d+ for the exercises))?")
 
@@ -69,12 +70,13 @@ def main() -> None:
         if source != notebook.cells[0].source:
             notebook.cells[0].source = source
             write_whole(path, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
-    intro = BOOK / "intro.ipynb"
-    notebook = nbformat.read(intro, as_version=4)
+    notebook = nbformat.read(INTRO, as_version=4)
     for cell in notebook.cells:
         if "minutes: to read + exercises |" in cell.source:
             cell.source = listed(cell.source, minutes)
-    write_whole(intro, (nbformat.writes(notebook).rstrip("\n") + "\n").encode())
+    text = nbformat.writes(notebook).rstrip("\n") + "\n"
+    if text != INTRO.read_text(encoding="utf-8"):
+        write_whole(INTRO, text.encode())
     write_whole(TIMES, times(TIMES.read_text(encoding="utf-8"), minutes).encode())
 
 

@@ -36,9 +36,7 @@ def mend(old: str, venv: Path) -> list[Path]:
             continue
         text = path.read_bytes()
         if before in text and b"\0" not in text:
-            mode = path.stat().st_mode
             path.write_bytes(renamed(text, before, after))
-            path.chmod(mode)
             changed.append(path)
     return changed
 

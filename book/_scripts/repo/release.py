@@ -16,11 +16,10 @@ import sys
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-from address import change_address, current_address, setup_cell, with_first_cell
+from address import VERSION_LINE, change_address, current_address, setup_cell, with_first_cell
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[3]
-VERSION_LINE = r'^__version__ = "(.+)"$'
 # A heading in either of Markdown's two ways.
 UNRELEASED = re.compile(r"^(?:## Unreleased|Unreleased\n-+)\n(.*?)(?=^## |\Z)", re.M | re.S)
 

@@ -56,11 +56,12 @@ def build(root: Path = ROOT) -> int:
 
 def _build(root: Path, built: Path) -> int:
     before = State.read(root)
-    if refresh(root) or not before.whole or before.pages != pages_key(root):
+    key = pages_key(root)
+    if refresh(root) or not before.whole or before.pages != key:
         for folder in ("html", ".doctrees", "jupyter_execute"):
             shutil.rmtree(built / folder, ignore_errors=True)
     # Until it has ended well. The outputs that are kept by then are good, and need not be made again.
-    state = State(notebook_keys(root), pages_key(root), whole=False)
+    state = State(notebook_keys(root), key, whole=False)
     state.write(root)
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
     # The notebooks run in this environment, whatever kernels the user has elsewhere; a wrong solution ends the build.

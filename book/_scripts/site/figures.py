@@ -18,7 +18,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bs4 import BeautifulSoup, Tag
-from bs4.element import NavigableString
+from light import drop_space_before, write
 from PIL import Image
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
@@ -288,20 +288,14 @@ def views(page: BeautifulSoup, image: Tag, file: Path) -> Iterator[Tag]:
     for kind, drawn in (("by-day", drawing), ("by-night", dark_twin(drawing))):
         whole = file if kind == "by-day" else file.with_name(f"{file.stem}-night.svg")
         if kind == "by-night":
-            _write(whole, drawn)
+            write(whole, ET.tostring(drawn, encoding="unicode").encode())
         # What can be read on a phone stays whole.
         parts, named = (cut(drawn) if least_width(drawn) else [drawn]), [whole]
         if len(parts) > 1:
             named = [whole.with_name(f"{whole.stem}-{k}.svg") for k, _ in enumerate(parts, 1)]
             for name, part in zip(named, parts):
-                _write(name, part)
+                write(name, ET.tostring(part, encoding="unicode").encode())
         yield view(kind, whole, [(name, *size(part), least_width(part)) for name, part in zip(named, parts)])
-
-
-def _write(path: Path, drawing: ET.Element) -> None:
-    text = ET.tostring(drawing, encoding="unicode")
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        path.write_text(text, encoding="utf-8")
 
 
 # --- cells -----------------------------------------------------------------------------------------
@@ -314,10 +308,9 @@ def tidy_cells(page: BeautifulSoup) -> None:
     """Put what is folded under what it shows, and leave out what concerns the machine that built the page."""
     for fold in page.select("div.cell.tag_hide-input > details.above-input"):
         outputs = [each for each in fold.find_next_siblings("div") if "cell_output" in str(each.get("class")).split()]
-        if outputs and isinstance(fold.previous_sibling, NavigableString) and not fold.previous_sibling.strip():
-            fold.previous_sibling.extract()  # or it would be joined to the next when the page is read again
-        for output in outputs[:1]:
-            output.insert_after(fold.extract())
+        if outputs:
+            drop_space_before(fold)
+            outputs[0].insert_after(fold.extract())
     for text in page.select("div.cell_output .output.stream pre"):
         for part in text.find_all(string=ASIDE):
             part.replace_with(ASIDE.sub("", str(part)))

@@ -14,9 +14,10 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import distributions
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -81,8 +82,11 @@ def _core(root: Path) -> list[Path]:
 def _installed(requirements: str) -> str:
     """What is installed of the required packages: other versions than these pins may be."""
     names = re.findall(r"(?m)^([A-Za-z0-9][\w.-]*)", requirements)
-    versions = {found.metadata["Name"].lower(): found.version for found in distributions()}
-    return " ".join(f"{name}=={versions.get(name.lower())}" for name in names)
+    found = []
+    for name in names:
+        with suppress(PackageNotFoundError):
+            found.append(f"{name}=={version(name)}")
+    return " ".join(found)
 
 
 def _key(files: Iterable[Path], root: Path) -> str:

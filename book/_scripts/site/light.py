@@ -72,7 +72,7 @@ def _defer_scripts(page: BeautifulSoup, path: Path) -> None:
         for idle, part in IDLE.items():
             if name.endswith(f"/{idle}") or name == idle:
                 if part is None or not page.select_one(part):
-                    _remove(script)
+                    gone(script)
                 break
     for script in page.find_all("script", src=True):
         source = str(script["src"])
@@ -84,13 +84,19 @@ def _defer_scripts(page: BeautifulSoup, path: Path) -> None:
         elif not script.has_attr("async"):
             script["defer"] = ""
     for link in page.find_all("link", attrs={"rel": "preload", "as": "script"}):
-        _remove(link)  # they would come before what is seen
+        gone(link)  # they would come before what is seen
 
 
-def _remove(tag: Tag) -> None:
+def drop_space_before(tag: Tag) -> None:
+    """Without it, white space is joined to what follows the tag when that is gone and the page is read again."""
     before = tag.previous_sibling
     if isinstance(before, NavigableString) and not before.strip():
         before.extract()
+
+
+def gone(tag: Tag) -> None:
+    """Take a tag out of its page."""
+    drop_space_before(tag)
     tag.decompose()
 
 
@@ -160,7 +166,7 @@ def join_styles(pages: Mapping[Path, BeautifulSoup], root: Path) -> None:
     """
     known = words(pages.values(), root)
     texts: dict[tuple[str, ...], str] = {}
-    fonts = Fonts(root, "".join(sorted(set("".join(map(str, _formula_letters(pages.values())))))))
+    letters = {letter for told in _formula_letters(pages.values()) for letter in told}
     for path, page in pages.items():
         links = page.find_all("link", rel="stylesheet")
         if not links:
@@ -171,7 +177,9 @@ def join_styles(pages: Mapping[Path, BeautifulSoup], root: Path) -> None:
             for name in (str(link["data-joins"]).split() if link.has_attr("data-joins") else [_name(link, path, root)])
         )
         if sheets not in texts:
-            texts[sheets] = fonts.put_into("".join(read_sheet(root / name, root, known) for name in sheets))
+            texts[sheets] = with_small_fonts(
+                "".join(read_sheet(root / name, root, known) for name in sheets), root, letters
+            )
         name = JOINED if len(texts) == 1 else f"{len(texts)}-{JOINED}"
         version = write(root / "_static" / name, texts[sheets].encode())
         up = posixpath.relpath(".", path.parent.relative_to(root).as_posix())
@@ -180,7 +188,7 @@ def join_styles(pages: Mapping[Path, BeautifulSoup], root: Path) -> None:
         joined["data-joins"] = " ".join(sheets)
         links[0].replace_with(joined)
         for link in links[1:]:
-            _remove(link)
+            gone(link)
 
 
 def _name(link: Tag, path: Path, root: Path) -> str:
@@ -200,6 +208,7 @@ def words(pages: Iterable[BeautifulSoup], root: Path) -> set[str]:
     """All that may be a class: those of the pages' elements, and every word in a script that a page loads or holds."""
     found: set[str] = set()
     scripts: set[Path] = set(root.glob("_static/*.js")) | set(root.glob("_static/scripts/*.js"))
+    scripts |= set(root.glob("_static/widgets/explorers.js"))
     scripts = {script for script in scripts if not any(script.match(name) for name in IDLE if IDLE[name] is None)}
     texts = [script.read_text(encoding="utf-8") for script in sorted(scripts)]
     for page in pages:
@@ -230,7 +239,6 @@ def needed(prelude: str, known: Collection[str]) -> bool:
 
 def read_sheet(path: Path, root: Path, known: Collection[str]) -> str:
     """A style sheet without the rules for what no page has, its addresses seen from `_static`."""
-    own = path.name == "book.css"
 
     def kept(rules: Iterable[tinycss2.ast.Node]) -> Iterator[str]:
         for rule in rules:
@@ -238,7 +246,7 @@ def read_sheet(path: Path, root: Path, known: Collection[str]) -> str:
                 if rule.value.startswith("!"):  # a licence
                     yield rule.serialize()
             elif rule.type == "qualified-rule":
-                if own or needed(tinycss2.serialize(rule.prelude), known):
+                if needed(tinycss2.serialize(rule.prelude), known):
                     yield rule.serialize()
             elif rule.type == "at-rule" and rule.lower_at_keyword == "import":
                 target = next(token.value for token in rule.prelude if token.type in ("string", "url"))
@@ -263,31 +271,25 @@ def read_sheet(path: Path, root: Path, known: Collection[str]) -> str:
     return re.sub(r"""url\((["']?)([^"')]*)\1\)""", rebased, text)
 
 
-class Fonts:
-    """The fonts that the style sheet names, cut to the glyphs that are shown."""
+def with_small_fonts(text: str, root: Path, letters: Collection[str]) -> str:
+    """A style sheet with fonts cut to the glyphs in use: of icons those that it names, of formulas these letters."""
+    icons = {letter for letter in text if "\ue000" <= letter <= "\uf8ff"}
 
-    def __init__(self, root: Path, letters: str) -> None:
-        self.root, self.letters = root, letters
+    def cut(face: re.Match[str]) -> str:
+        source = re.search(r"""url\("?([^)"]*vendor/fontawesome/[^)"]*\.ttf)"?\)""", face[0])
+        if source is None:
+            return face[0]
+        name = f"{Path(source[1]).stem}.woff"
+        version = subset(root / "_static" / source[1], root / "_static" / name, icons)
+        if version is None:
+            return ""
+        return re.sub(r"src:[^;}]*", f'src:url({name}?v={version}) format("woff")', face[0])
 
-    def put_into(self, text: str) -> str:
-        """The style sheet with small fonts in the place of large ones."""
-        icons = {letter for letter in text if "\ue000" <= letter <= "\uf8ff"}
-
-        def cut(face: re.Match[str]) -> str:
-            source = re.search(r"""url\("?([^)"]*vendor/fontawesome/[^)"]*\.ttf)"?\)""", face[0])
-            if source is None:
-                return face[0]
-            name = f"{Path(source[1]).stem}.woff"
-            version = subset(self.root / "_static" / source[1], self.root / "_static" / name, icons)
-            if version is None:
-                return ""
-            return re.sub(r"src:[^;}]*", f'src:url({name}?v={version}) format("woff")', face[0])
-
-        text = re.sub(r"@font-face\s*\{[^}]*\}", cut, text)
-        if self.letters:
-            version = subset(FORMULA_FONT, self.root / "_static" / "formulas.woff", set(self.letters))
-            text = text.replace("url(formulas.woff)", f"url(formulas.woff?v={version})")
-        return text
+    text = re.sub(r"@font-face\s*\{[^}]*\}", cut, text)
+    if letters:
+        version = subset(FORMULA_FONT, root / "_static" / "formulas.woff", letters)
+        text = text.replace("url(formulas.woff)", f"url(formulas.woff?v={version})")
+    return text
 
 
 def subset(source: Path, target: Path, letters: Collection[str]) -> str | None:

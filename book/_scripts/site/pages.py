@@ -38,7 +38,6 @@ from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
 from sphinx.util import logging
-from sphinx.util.math import get_node_equation_number
 from sphinx.writers.html5 import HTML5Translator
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
@@ -50,7 +49,7 @@ from cards import descriptions, draw_card, figures
 from figures import finish_figures
 from formulas import BadFormulaError, mathml
 from inputs import pages_key, refresh
-from light import join_styles, lighten
+from light import gone, join_styles, lighten
 from tables import fit
 
 logger = logging.getLogger(__name__)
@@ -69,14 +68,6 @@ def without(attribute: str) -> Callable[[Tag], None]:
         del tag[attribute]
 
     return mend
-
-
-def gone(tag: Tag) -> None:
-    """With the white space before it, which would be joined to what follows when the page is read again."""
-    before = tag.previous_sibling
-    if isinstance(before, NavigableString) and not before.strip():
-        before.extract()
-    tag.decompose()
 
 
 def setting(**attributes: str) -> Callable[[Tag], None]:
@@ -168,7 +159,7 @@ def mend(page: BeautifulSoup) -> Counter[str]:
 
 # What a page may load and run: the site's own files (for Firefox the next page, which it fetches ahead, is one), and
 # of scripts in the page those that the build has seen.
-# Explorers make modules of their text (blob:); styles are all over the pages, where drawings are.
+# Explorers make modules of their text (blob:); styles are in attributes of figures and formulas.
 POLICY = (
     "default-src 'self'; object-src 'none'; frame-src 'none'; script-src 'self'{blob}{hashes};"
     " style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
@@ -214,10 +205,10 @@ def finish_pages(
         # Not the theme's snippets, nor the page that only leads on.
         if "_static" not in path.relative_to(pages).parts and page.select_one("head > meta[charset]"):
             found += mend(page)
+            change(path, page)
             fit(page)
             finish_figures(page, path)
             lighten(page, path, pages)
-            change(path, page)
             parsed[path] = page
     join_styles(parsed, pages)
     # The search reads the other pages, so it meets their handlers too.
@@ -336,7 +327,7 @@ def changelog_of(app: Sphinx) -> Path:
 
 
 def finished(app: Sphinx) -> Path:
-    """A mark that is there while no page has been written since all were finished; it knows by what."""
+    """A mark that is there while no page has been written since all were finished."""
     return Path(app.doctreedir) / "pages.finished"
 
 
@@ -390,8 +381,9 @@ def describe(app: Sphinx, name: str, template: str, context: dict[str, Any], doc
     }
 
 
-def search_by_title(app: Sphinx, config: Config) -> None:
-    config.html_search_scorer = str(HERE / "search.js")
+def configure(app: Sphinx, config: Config) -> None:
+    config.html_search_scorer = str(HERE / "search.js")  # the page first whose title is asked for
+    config.book_pages_key = pages_key(Path(app.srcdir))
 
 
 # What the search leaves out: cells of code, the first of which is the same in each notebook.
@@ -433,10 +425,6 @@ def write_formula(translator: HTML5Translator, node: nodes.math) -> None:
 
 def write_display(translator: HTML5Translator, node: nodes.math_block) -> None:
     translator.body.append(translator.starttag(node, "div", "", CLASS="math notranslate nohighlight"))
-    if node["number"]:
-        translator.body.append(f'<span class="eqno">({get_node_equation_number(translator, node)})')
-        translator.add_permalink_ref(node, "Link to this equation")
-        translator.body.append("</span>")
     translator.body.append(f"{formula(translator, node, display=True)}</div>\n")
     raise nodes.SkipNode
 
@@ -444,8 +432,8 @@ def write_display(translator: HTML5Translator, node: nodes.math_block) -> None:
 def finish(app: Sphinx, error: Exception | None) -> None:
     if error is not None or app.builder.name != "html":
         return
-    pages, mark, by = Path(app.outdir), finished(app), pages_key(Path(app.srcdir))
-    if mark.exists() and mark.read_text() == by:
+    pages, mark = Path(app.outdir), finished(app)
+    if mark.exists():
         return
     found, n_new = finish_pages(pages, tell_status)
     logger.info("mended in the pages: %s", ", ".join(f"{n} {what}" for what, n in found.items()) or "nothing")
@@ -459,12 +447,13 @@ def finish(app: Sphinx, error: Exception | None) -> None:
         write_sitemap(pages, address, app.config.redirects)
         if changelog_of(app).exists():
             write_feed(pages, changelog_of(app).read_text(encoding="utf-8"), address)
-    mark.write_text(by)
+    mark.touch()
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_html_math_renderer("mathml", (write_formula, None), (write_display, None))
-    app.connect("config-inited", search_by_title)
+    app.add_config_value("book_pages_key", "", "html")  # another value, and Sphinx writes every page anew
+    app.connect("config-inited", configure)
     app.connect("builder-inited", hold_the_folder, priority=1)
     app.connect("builder-inited", leave_code_out_of_the_search)
     app.connect("builder-inited", drop_stale_outputs)

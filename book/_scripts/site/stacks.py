@@ -34,7 +34,7 @@ def table(page: BeautifulSoup, record: Path) -> Tag | None:
     listed = rows(record)
     if not listed:
         return None
-    made = page.new_tag("table", attrs={"class": "table"})
+    made = page.new_tag("table", attrs={"class": "table", "id": "stacks"})
     head, body = page.new_tag("thead"), page.new_tag("tbody")
     made.extend([head, body])
     for part, kind, lines in ((head, "th", [list(COLUMNS)]), (body, "td", listed)):

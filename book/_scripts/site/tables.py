@@ -40,7 +40,7 @@ def fit(page: BeautifulSoup) -> None:
             make_cards(table)
     for cell in article.find_all(["td", "th", "p", "li"]):
         for text in cell.find_all(string=SPACED, recursive=False):
-            if isinstance(text, NavigableString) and type(text) is NavigableString:
+            if type(text) is NavigableString:  # and no comment
                 text.replace_with(SPACED.sub(lambda space: space[0].replace(" ", "\N{NO-BREAK SPACE}"), str(text)))
 
 
