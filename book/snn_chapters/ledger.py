@@ -444,12 +444,13 @@ def headline() -> str:
         ),
         (
             f"{found.too_steep} times",
-            "is autograd's slope for the hidden layer beside the true one, in an untrained network: it holds the spikes"
-            " in place.",
+            "as steep as the mean loss really is: that is what autograd says of the hidden layer, in an untrained "
+            "network. It holds the spikes in place.",
         ),
     ]
     rows = (" | ".join(f"**{number}**" for number, _ in columns), " | ".join(text for _, text in columns))
-    return f"| {rows[0]} |\n| {' | '.join('---' for _ in columns)} |\n| {rows[1]} |\n"
+    table = f"| {rows[0]} |\n| {' | '.join('---' for _ in columns)} |\n| {rows[1]} |\n"
+    return f"{table}\n(± is the 95 % interval over five starts.)\n"
 
 
 def abstract(answer: str) -> str:
@@ -465,7 +466,7 @@ def abstract(answer: str) -> str:
         " age, cut or turned at each spike in between, and input after the spike none. (The fading was told before, by"
         " Eshraghian and others.)",
         "- **It holds the spikes in place.** Where they may move, the effect of a pulse on a neuron can be over after"
-        " one step, and autograd's lasts as long as the leak does. In an untrained network that reads digits,"
+        " one step, and autograd's lasts as long as the leak does. In an untrained network that is shown digits,"
         f" autograd's slope for the hidden layer is {too_steep} times that of the mean loss. The networks learn by it"
         " all the same.",
         "- **In a trained network an error sets the sign.** Without the error, a step agrees with the half of STDP in"

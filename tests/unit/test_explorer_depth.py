@@ -134,6 +134,18 @@ def test_what_the_chapter_answers_of_the_explorer_is_so(tmp_path: Any) -> None:
         assert seen()[0]["reach"] == 0
         assert seen(scale=1.6)[0]["reach"] == 0 and seen(scale=1.7)[0]["reach"] > 0.3
         assert seen(layers=8, scale=2.5)[0]["reach"] == 0 and seen(layers=8, scale=3)[0]["reach"] > 0.5
+        for low, high, layers in ((1.5, 1.8, 4), (2.5, 3.0, 8)):
+            for few in (digits, TensorDataset(*(part[5:] for part in digits.tensors))):
+                grid = [round(low - 0.1 + 0.1 * k, 1) for k in range(round(10 * (high - low)) + 2)]
+                asked = [
+                    start | {"layers": layers, "scale": scale, "seed": seed} for seed in range(3) for scale in grid
+                ]
+                found = [net[0]["reach"] for net in looker(run, few)(asked)]
+                for seed in range(3):
+                    reach = found[seed * len(grid) : (seed + 1) * len(grid)]
+                    assert reach[0] == 0 and reach[-1] > 0
+                    assert next(share for share in reach if share) > 0.3
+        assert seen(threshold=0.6)[0]["reach"] > 0.4
         mended = [seen(layers=layers, repair="thresholds from data")[0] for layers in range(2, 9)]
         assert all(layer["reach"] > 0.8 for layer in mended)
         sizes = [layer["gradient"] for layer in mended]
