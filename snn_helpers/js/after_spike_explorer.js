@@ -1,5 +1,5 @@
 // A spike, its after-spike, and the window of both (chapter 9).
-import { handedOut, law, measure } from "./after_spike_model.js";
+import { AFTER, handedOut, law, measure } from "./after_spike_model.js";
 import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 
 const none = (get) => (get("strength") === 0 ? "there is no after-spike" : "");
@@ -14,11 +14,6 @@ const CONTROLS = [
 ];
 const NAMES = CONTROLS.map(({ name }) => name);
 const REACH = 20, DELAYS = Array.from({ length: 2 * REACH + 1 }, (_, i) => i - REACH);
-
-/** Minus nothing is nothing. */
-function told(value) {
-  return round(Math.abs(value) < 0.005 ? 0 : value, 2);
-}
 
 function render({ model, el }) {
   const svg = drawing();
@@ -52,8 +47,8 @@ function render({ model, el }) {
     for (const side of [(d) => d < 0, (d) => d >= 0]) area.line(DELAYS.map((d, i) => [d, wanted[i]]).filter(([d]) => side(d)), "law");
     DELAYS.forEach((d, i) => area.dot(d, changes[i], "measured"));
 
-    const words = `The spike and its after-spike sum to ${told(signals.reduce((sum, signal) => sum + signal, 0))}.`
-      + ` An input in the step of the spike gets ${told(wanted[REACH])}, one a step later ${told(wanted[REACH - 1])}.`;
+    const words = `Over ${AFTER} steps the spike and its after-spike sum to ${round(signals.reduce((sum, signal) => sum + signal, 0), 2)}.`
+      + ` An input in the step of the spike gets ${round(wanted[REACH], 2)}, one a step later ${round(wanted[REACH - 1], 2)}.`;
     svg.setAttribute("aria-label", `What the neuron hands out over time, and below it the change of a weight against the delay. ${words}`);
     text.tell(words);
   }

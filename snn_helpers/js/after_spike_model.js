@@ -1,6 +1,6 @@
 // A spike and the negative signal that late current provokes after it (chapter 9).
 
-const AFTER = 60; // steps after the spike that are summed
+export const AFTER = 60; // steps after the spike that are summed
 const PULSE = 0.1; // the pulse's weight: what it adds to the current
 
 /** What the neuron hands out, from the step of its spike on, in a steady current. */

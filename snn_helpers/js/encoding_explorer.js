@@ -1,6 +1,6 @@
 // One digit, sent in four codes; what one pixel sends, and what a mean and a leaky neuron make of it (chapter 2).
 import { encodeFrames, expectedError, leakyStates, meanLimit, meanOf, pixelsOf, rootMeanSquare, runningMean } from "./encoding_model.js";
-import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, viewOf } from "./parts.js";
+import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, viewOf } from "./parts.js";
 
 const SIDE = 28, LONGEST = 128;
 // Reasons why a setting changes nothing that is seen, as things are; "" where it does.
@@ -33,9 +33,9 @@ function greyPicture(values, width, low, high) {
 function describe(code, contrast, nSteps, off, pixels, label) {
   const between = code === "rate" ? contrast : contrast / 2; // white minus black, at the limit
   const share = (error, of) => `${round((100 * error) / of, 1)} %`;
-  const steps = `${nSteps} ${nSteps === 1 ? "step" : "steps"}`;
+  const steps = counted(nSteps, "step");
   if (code === "latency") {
-    return `A ${label} in the latency code: each pixel sends one spike within ${steps}, the earlier the brighter. Its mean over all steps says only that it came; its time says how bright the pixel is.`;
+    return `A ${label} in the latency code: each pixel that is not black sends one spike within ${steps}, the earlier the brighter. Its mean over all steps says only that it came; its time says how bright the pixel is.`;
   }
   const laws = contrast === 0 ? "" : ` By the law: flicker ${share(expectedError("flicker", pixels, nSteps), contrast / 2)}, rate code ${share(expectedError("rate", pixels, nSteps), contrast)}.`;
   if (contrast === 0) return `Without contrast all pixels are mid grey, and nothing tells white from black.`;
@@ -50,7 +50,7 @@ function render({ model, el }) {
     spec.name === "digit" ? { ...spec, max: labels.length - 1 } : spec)));
   const picture = make("div", { class: "snn-picture" }, svg, legend([
     ["bar", "sent by the marked pixel"], ["first", "its mean so far"], ["third", "state of a neuron that it charges"],
-    ["threshold", "what each converges to"]]), ...text.elements);
+    ["threshold", "the mean’s limit, and what the state varies around"]]), ...text.elements);
   el.append(frame("Encoding explorer", controls.element, picture));
 
   function draw() {

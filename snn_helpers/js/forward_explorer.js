@@ -1,12 +1,12 @@
 // Learning forward in time, step by step, against backpropagation (chapter 10).
 import { forwardInTime } from "./forward_model.js";
-import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 
 const alone = (why) => (get) => (get("layers") === "one" ? why : "");
 const CONTROLS = [
-  { name: "step", label: "steps gone", min: 0, max: 60, step: 1, unit: "steps" },
+  { name: "step", label: "steps gone", min: 0, max: 0, step: 1, unit: "steps" },
   { name: "layers", label: "layers", options: ["one", "two"] },
-  { name: "horizon", label: "steps of the future that the signal knows", min: 0, max: 60, step: 1, unit: "steps",
+  { name: "horizon", label: "steps of the future that the signal knows", min: 0, max: 0, step: 1, unit: "steps",
     when: alone("the state of the only neuron is what is read, so no future is needed") },
   { name: "resets", label: "resets, to the eligibility", options: ["known", "ignored"] },
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
@@ -35,7 +35,8 @@ function describe(found, step, nSteps) {
 function render({ model, el }) {
   const svg = drawing();
   const text = liveText();
-  const controls = panel(model, "forward", CONTROLS);
+  const controls = panel(model, "forward", CONTROLS.map((spec) => (
+    ["step", "horizon"].includes(spec.name) ? { ...spec, max: model.get("n_steps") } : spec)));
   const picture = make("div", { class: "snn-picture" }, svg, legend([
     ["state", "forward in time"], ["output", "spike; its learning signal"],
     ["law", "backpropagation, which begins at the end"], ["causal", "steps to come"]]), ...text.elements);
@@ -94,10 +95,11 @@ function render({ model, el }) {
     if (step > 0) sum.dot(step - 1, found.sums[step - 1], "measured");
 
     const told = describe(found, step, nSteps);
-    const fired = (outputs) => outputs.filter((output) => output > 0).length;
-    svg.setAttribute("aria-label", "Four plots over time: the neuron's state and spikes, the eligibility of its weight, the"
-      + ` learning signals, and the sum of their products beside backpropagation's. The neuron fires ${fired(first.outputs)} times`
-      + `${get("layers") === "two" ? `, the second one ${fired(last.outputs)} times` : ""}. ${told}`);
+    const fired = (outputs) => counted(outputs.filter((output) => output > 0).length, "time");
+    const plots = low ? "Three plots over time: the eligibility of the neuron's weight"
+      : "Four plots over time: the neuron's state and spikes, the eligibility of its weight";
+    svg.setAttribute("aria-label", `${plots}, the learning signals, and the sum of their products beside backpropagation's.`
+      + ` The neuron fires ${fired(first.outputs)}${get("layers") === "two" ? `, the second one ${fired(last.outputs)}` : ""}. ${told}`);
     text.tell(told);
   }
 

@@ -1,6 +1,6 @@
 // A network that learns real digits while the reader watches. The training runs beside the page, in a worker.
 import { pytorchCode } from "./learning_code.js";
-import { RESETS, drawing, fitDrawing, frame, isNarrow, keepDrawn, legend, liveText, listen, make, newId, panel, plot, round, set, viewOf, whileSeen } from "./parts.js";
+import { RESETS, counted, drawing, fitDrawing, frame, isNarrow, keepDrawn, legend, liveText, listen, make, newId, panel, plot, round, set, viewOf, whileSeen } from "./parts.js";
 
 const SIDE = 14, REACH = 8, N_SHOWN = 20, BATCH = 20, MOMENTUM = 0.5;
 const LEARNING_RULES = ["backpropagation", "three factors", "error x pre first", "Hebb", "STDP", "none"];
@@ -170,10 +170,10 @@ function render({ model, el }) {
     });
     paintDots(raster, nSteps - 1, nHidden, (t, neuron) => AMOUNT[level(outputs[t * nHidden + neuron] / 1.5)]);
     const nSpikes = outputs.reduce((n, output) => n + (output > 0), 0);
-    const said = `${nSpikes} spikes of ${nHidden} hidden neurons in ${nSteps - 1} steps: a ${latest.label}, read as a ${latest.answer}`;
+    const said = `${counted(nSpikes, "spike")} of ${counted(nHidden, "hidden neuron")} in ${counted(nSteps - 1, "step")}: a ${latest.label}, read as a ${latest.answer}`;
     rasterCaption.textContent = `${said}. A row for each neuron, time to the right.`;
     raster.setAttribute("aria-label", said);
-    weights.setAttribute("aria-label", `Weights of ${nHidden} hidden neurons after ${grouped(latest.seen)} digits, as images`);
+    weights.setAttribute("aria-label", `Weights of ${counted(nHidden, "hidden neuron")} after ${grouped(latest.seen)} digits, as images`);
     const { width, height } = fitDrawing(votes, 110);
     const mean = latest.means.reduce((a, b) => a + b, 0) / 10, heights = Array.from(latest.means, (value) => value - mean);
     const y = [Math.min(-0.1, ...heights), Math.max(0.1, ...heights)];

@@ -33,8 +33,10 @@ export function startLearning(tell, slice) {
       if (training.next() === "batch") one = false;
       changed = true;
     }
-    if (running) seconds += (performance.now() - from) / 1000;
-    since += training.seen - before;
+    if (running) {
+      seconds += (performance.now() - from) / 1000;
+      since += training.seen - before;
+    }
     if (training.diverged) running = false;
     report();
     if (wanted()) wake();

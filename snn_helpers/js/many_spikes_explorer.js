@@ -1,6 +1,6 @@
 // The window among many spikes (chapter 8).
 import { windowAmongMany } from "./many_spikes_model.js";
-import { RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 
 const REACH = 10, STEPS = 60;
 const PENALTY = ["scale", "discharge"]; // the other resets do not use it
@@ -23,9 +23,9 @@ function describe(found) {
   const mean = (from, to) => {
     const total = found.pairs.slice(from, to).reduce((sum, n) => sum + n, 0);
     const parts = found.change.slice(from, to).map((change, i) => change * found.pairs[from + i]);
-    return total > 0 ? round(parts.reduce((sum, part) => sum + part, 0) / total, 2).replace("−0.00", "0.00") : "nothing";
+    return total > 0 ? round(parts.reduce((sum, part) => sum + part, 0) / total, 2) : "nothing";
   };
-  return `The neuron fires in ${round(100 * found.rate, 0)} % of the steps. A pulse up to 3 steps before a spike earns`
+  return `The neuron fires in ${round(100 * found.rate, 0)} % of the steps. A pulse 0 to 3 steps before a spike earns`
     + ` ${mean(REACH, REACH + 4)} in the mean, one up to 4 steps after it ${mean(REACH - 4, REACH)}.`;
 }
 
@@ -86,7 +86,7 @@ function render({ model, el }) {
 
     const told = describe(found);
     svg.setAttribute("aria-label", "One trial of the neuron with what a pulse earns at each step, and below it the mean change"
-      + ` of a pair against its delay, over ${settings.trials} trials. ${told}`);
+      + ` of a pair against its delay, over ${counted(settings.trials, "trial")}. ${told}`);
     text.tell(told);
   }
 

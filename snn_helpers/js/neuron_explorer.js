@@ -1,6 +1,6 @@
 // One neuron, driven by a flickering current (chapter 1).
 import { flickeringCurrent, runNeuron } from "./simulation.js";
-import { RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 
 /** Reasons why a setting changes nothing that is seen, as things are; "" where it does. */
 function withoutCurrent(get) {
@@ -39,8 +39,8 @@ function currentOf(get) {
 }
 
 function describe(result, nSteps) {
-  const n = result.spikes.length;
-  const spikes = n === 0 ? `silent: no spike in ${nSteps} steps` : `${n} ${n === 1 ? "spike" : "spikes"} in ${nSteps} steps`;
+  const n = result.spikes.length, steps = counted(nSteps, "step");
+  const spikes = n === 0 ? `silent: no spike in ${steps}` : `${counted(n, "spike")} in ${steps}`;
   const { intervals } = result;
   const mean = intervals.reduce((a, b) => a + b, 0) / intervals.length;
   const range = `${Math.min(...intervals)} to ${Math.max(...intervals)} steps`;
@@ -48,7 +48,7 @@ function describe(result, nSteps) {
   return [
     `${spikes}, a firing rate of ${round(result.rate, 2)} a step.`,
     intervals.length === 0 ? "" : `Intervals between spikes: ${range}, ${round(mean, 1)} on average.`,
-    `It rests in ${resting} of ${nSteps} steps.`,
+    `It rests in ${resting} of ${steps}.`,
   ].filter(Boolean).join(" ").replace(/^./, (first) => first.toUpperCase());
 }
 
@@ -94,7 +94,7 @@ function render({ model, el }) {
     const told = describe(result, nSteps);
     overTime.setAttribute("aria-label", `The neuron over time: its current, its state with the threshold, and its output. ${told}`);
     intervals.setAttribute("aria-label", `How often each interval between spikes occurs: ${
-      [...counts].sort(([a], [b]) => a - b).map(([interval, count]) => `${interval} steps, ${count} times`).join("; ") || "none"}`);
+      [...counts].sort(([a], [b]) => a - b).map(([interval, count]) => `${counted(interval, "step")}, ${counted(count, "time")}`).join("; ") || "none"}`);
     text.tell(told);
   }
 

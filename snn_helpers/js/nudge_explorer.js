@@ -1,6 +1,6 @@
 // One neuron, nudged once: the straight line that autograd draws, and what the nudge really does (chapter 7).
 import { N_STEPS, bothWindows, noisyCurrents, runNudged, totalChanges, totalSlope } from "./nudge_model.js";
-import { RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, signed } from "./parts.js";
 
 const MOST = 0.5; // the largest nudge of the slider and of the curve
 const FIXED = { decay: 0.9, threshold: 1 };
@@ -19,7 +19,6 @@ const CONTROLS = [
   { name: "seed", label: "seed", min: 0, max: 999, step: 1, when: withoutNoise, more: true },
 ];
 
-const signedNumber = (value, decimals = 2) => `${value > 0 ? "+" : ""}${round(Math.abs(value) < 0.5 * 10 ** -decimals ? 0 : value, decimals)}`;
 const firedAt = (outputs) => outputs.flatMap((output, t) => (output > 0 ? [t] : []));
 
 function listed(steps) {
@@ -35,8 +34,8 @@ function describe({ size, at, trials }, before, after, slope, change) {
   ].filter(Boolean).join(", and ");
   const where = trials === 1 ? "" : ` in the mean of ${trials} trials`;
   return [
-    `A nudge of ${signedNumber(size, 3)} at step ${at}.`,
-    `Autograd says that the sum of all outputs changes by ${signedNumber(size, 3)} × ${round(slope, 2)} = ${signedNumber(slope * size, 3)}${where}; it changes by ${signedNumber(change, 3)}.`,
+    `A nudge of ${signed(size, 3)} at step ${at}.`,
+    `Autograd says that the sum of all outputs changes by ${signed(size, 3)} × ${round(slope, 2)} = ${signed(slope * size, 3)}${where}; it changes by ${signed(change, 3)}.`,
     `${trials === 1 ? "" : "In the trial that is drawn, "}${moved || "no spike comes or goes"}.`.replace(/^./, (first) => first.toUpperCase()),
   ].join(" ");
 }

@@ -140,7 +140,8 @@ export function panel(model, key, given, { only = model.get("_controls"), more =
   const chosen = only ? only.map((name) => given.find((spec) => spec.name === name)).filter(Boolean) : given;
   const start = { ...Object.fromEntries(given.map(({ name }) => [name, model.get(name)])), ...model.get("_start") };
   // A slider reaches what it was started with.
-  const specs = chosen.map((spec) => (spec.options ? spec : { ...spec, max: Math.max(spec.max, start[spec.name]) }));
+  const specs = chosen.map((spec) => (spec.options ? spec
+    : { ...spec, min: Math.min(spec.min, start[spec.name]), max: Math.max(spec.max, start[spec.name]) }));
   const controls = specs.map((spec) => control(model, spec));
   const button = make("button", { type: "button" }, "Reset");
   button.addEventListener("click", () => {
@@ -380,6 +381,18 @@ export function plot(svg, { left, top, width, height, x, y, xLabel = "", yLabel 
   };
 }
 
+/** A number as it is told. Minus nothing is nothing. */
 export function round(value, decimals) {
-  return value.toFixed(decimals).replace("-", "−");
+  return value.toFixed(decimals).replace(/^-(?=[0.]*$)/, "").replace("-", "−");
+}
+
+/** The same with its sign; nothing has none. */
+export function signed(value, decimals) {
+  const text = round(value, decimals);
+  return value < 0 || /^[0.]*$/.test(text) ? text : `+${text}`;
+}
+
+/** So many of a thing: "1 step", "2 steps". */
+export function counted(n, word) {
+  return `${n} ${word}${n === 1 ? "" : "s"}`;
 }

@@ -1,7 +1,7 @@
 // A small Boltzmann machine and the two phases that teach it, live: chapter 14.
 
 import { cosine, cycleOf, divergence, exactGradient, stepAlong } from "./phases_model.js";
-import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, set } from "./parts.js";
+import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, set } from "./parts.js";
 
 const CONTROLS = [
   { name: "rule", label: "rule", options: ["two phases", "transition"] },
@@ -81,7 +81,7 @@ function render({ model, el }) {
     const nAll = cycle.halves.length * nSteps;
     const raster = plot(svg, { left, top: 26, width: width - left - 10, height: tall, x: [-0.5, nAll - 0.5], y: [low, high],
       nX: Math.max(3, Math.floor(width / 80)), nY: 0.01, xLabel: "time (steps)" });
-    raster.add("text", { x: left, y: 14, "font-weight": 600 }, `cosine with the exact gradient: ${round(turn, 2)}`);
+    raster.add("text", { x: left, y: 14, "font-weight": 600 }, `cosine of ${width < 450 ? "Δw" : "the weights' change"} with the exact gradient: ${round(turn, 2)}`);
     raster.add("text", { x: left - 6, y: raster.py(nV / 2 + 0.5) + 4, "text-anchor": "end" }, "visible");
     raster.add("text", { x: left - 6, y: raster.py(nV + nH / 2 + 0.5) + 4, "text-anchor": "end" }, "hidden");
     cycle.halves.forEach((half, k) => {
@@ -119,7 +119,7 @@ function render({ model, el }) {
     course.dot(updates, now, "measured");
     course.line([[updates, now], [updates + 1, after]], "threshold");
 
-    const told = `Cosine of the change with the exact gradient: ${round(turn, 3)}. After ${updates} update${updates === 1 ? "" : "s"} `
+    const told = `Cosine of the weights' change with the exact gradient: ${round(turn, 3)}. After ${counted(updates, "update")} `
       + `the machine is ${round(now, 2)} nats from the pictures; the next one leads to ${round(after, 2)}.`;
     svg.setAttribute("aria-label", `The spikes of one copy in the ${rule === "transition" ? "data half, the free half and the data half that learns"
       : "data half and the free half"}; how often visible and hidden neurons are on together ${TITLES[rule][0]} and ${TITLES[rule][1]}; the change `

@@ -1,6 +1,6 @@
 // A comparison that one can win unfairly: each network's learning rate, the grid and the seeds are chosen (chapter 4).
 import { ALIKE, fairRate, gridOf, isAlike, meanAndInterval, meanScore, nearestRate, pairedDifferences, scoresOf, verdictOf } from "./rates_model.js";
-import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, signed } from "./parts.js";
 
 const SPIKING = "spiking";
 const CONTROLS = [
@@ -30,13 +30,11 @@ function oneSeed(get) {
   return compare(get).most === 1 ? "the record has one seed at these two rates" : "";
 }
 
-const points = (value) => `${value > 0 ? "+" : ""}${round(value, 2)}`;
-
 function toldOf(differences) {
   const found = meanAndInterval(differences);
-  if (found.half === null) return `${points(found.mean)} points from one seed, which has no interval: it decides nothing`;
+  if (found.half === null) return `${signed(found.mean, 2)} points from one seed, which has no interval: it decides nothing`;
   const alike = isAlike(found) ? `; they are alike to within ${ALIKE} point` : "";
-  return `${points(found.mean)} ± ${round(found.half, 2)} points from ${differences.length} seeds: ${PLACES[verdictOf(found)]}${alike}`;
+  return `${signed(found.mean, 2)} ± ${round(found.half, 2)} points from ${differences.length} seeds: ${PLACES[verdictOf(found)]}${alike}`;
 }
 
 function render({ model, el }) {

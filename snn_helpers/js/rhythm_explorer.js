@@ -36,7 +36,7 @@ function render({ model, el }) {
   const controls = panel(model, "rhythm", CONTROLS);
   const picture = make("div", { class: "snn-picture" }, svg, legend([
     ["law", "neurons that inhibit"], ["state", "neurons that excite"], ["whole", "all together"],
-    ["chance", `highest of ${N_SHUFFLES} shuffles`], ["threshold", "what a rhythm needs"]]), below, ...text.elements);
+    ["chance", `highest of ${N_SHUFFLES} shuffles`], ["threshold", "the least synchrony of a rhythm"]]), below, ...text.elements);
   el.append(frame("Rhythm explorer", controls.element, picture));
   let waiting = 0;
 

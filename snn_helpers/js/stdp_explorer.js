@@ -1,6 +1,6 @@
 // Pairs of spikes, their traces, the window of STDP, and Hebb's rule beside it (chapter 5).
 import { MARGIN, hebb, stdpByTraces, stdpPairs, stdpTrains, stdpWindow } from "./stdp_model.js";
-import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, signed } from "./parts.js";
 
 // Reasons why a setting changes nothing that is seen, as things are; "" where it does.
 const isRandom = (get) => ["following", "unrelated"].includes(get("trains"));
@@ -23,8 +23,6 @@ const CONTROLS = [
 ];
 const REACH = 100;
 
-const signed = (value, decimals) => `${value > 0 ? "+" : ""}${round(Math.abs(value) < 0.5 * 10 ** -decimals ? 0 : value, decimals)}`;
-
 /** A trace between the spikes and its jumps at them, as points of a line. */
 function tracePoints(found, left) {
   return found.flatMap((before, t) => (left[t] === before ? [[t, before]] : [[t, before], [t, left[t]]]));
@@ -37,18 +35,18 @@ function stairs(values) {
 
 function describe(settings, nPre, nPost, pairs, byPairs, byTraces, rates) {
   const { trains, delay, interval } = settings;
-  const order = delay === 0 ? "in the same step as pre" : `${Math.abs(delay)} ${Math.abs(delay) === 1 ? "step" : "steps"} ${delay > 0 ? "after" : "before"} pre`;
+  const order = delay === 0 ? "in the same step as pre" : `${counted(Math.abs(delay), "step")} ${delay > 0 ? "after" : "before"} pre`;
   const told = {
     pair: `Post fires ${order}.`,
-    pairings: `${nPre} pairings, one every ${interval} steps: post fires ${order}.`,
-    following: `Pre fires ${nPre} times at random; post fires ${order} (${nPost} times).`,
-    unrelated: `Pre fires ${nPre} times, post ${nPost} times, each by itself.`,
+    pairings: `${nPre} pairings, one every ${counted(interval, "step")}: post fires ${order}.`,
+    following: `Pre fires ${counted(nPre, "time")} at random; post fires ${order} (${counted(nPost, "time")}).`,
+    unrelated: `Pre fires ${counted(nPre, "time")}, post ${counted(nPost, "time")}, each by itself.`,
   }[trains];
   const area = (a, tau) => round(a * tau, 1);
   return [
     told,
-    `The two traces change the weight by ${signed(byTraces, 2)}; the sum over ${pairs.length} ${pairs.length === 1 ? "pair" : "pairs"} is ${signed(byPairs, 2)}.`,
-    `Hebb's rule multiplies the two rates: ${rates.toPrecision(2)}${trains === "unrelated" ? "" : ", whatever the delay"}.`,
+    `The two traces change the weight by ${signed(byTraces, 2)}; the sum over ${counted(pairs.length, "pair")} is ${signed(byPairs, 2)}.`,
+    `Hebb's rule multiplies the two rates: ${rates.toPrecision(2)}${["pair", "pairings"].includes(trains) ? ", whatever the delay" : ""}.`,
     `Areas: A₊τ₊ = ${area(settings.a_plus, settings.tau_plus)} above zero, A₋τ₋ = ${area(settings.a_minus, settings.tau_minus)} below.`,
   ].join(" ");
 }

@@ -1,7 +1,7 @@
 // What a surrogate promises and what a nudge does, live: chapter 12.
 
 import { SHAPES, inputOf, nudged, runBinary, spikeGradient, surrogateSlope } from "./surrogate_model.js";
-import { RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 
 const CONTROLS = [
   { name: "shape", label: "shape", options: Object.keys(SHAPES) },
@@ -15,16 +15,15 @@ const CONTROLS = [
 ];
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
-const steps = (n) => `${n} step${n === 1 ? "" : "s"}`;
 
 function describe({ count }, promised, happened, nudge) {
   const moved = happened.filter((change) => change !== 0).length;
   const empty = promised.filter((promise, t) => promise !== 0 && happened[t] === 0).length;
   return [
-    `${count} spike${count === 1 ? "" : "s"}. A nudge of ${round(nudge, 2)} at one step changes their number at `
-      + `${moved} of ${steps(promised.length)}, by ${round(sum(happened), 0)} in all.`,
+    `${counted(count, "spike")}. A nudge of ${round(nudge, 2)} at one step changes their number at `
+      + `${moved} of ${counted(promised.length, "step")}, by ${round(sum(happened), 0)} in all.`,
     `The gradient promises ${round(sum(promised), 1)} in all:`,
-    empty === 0 ? "nothing in vain." : `at ${steps(empty)} it promises something, and nothing happens.`,
+    empty === 0 ? "nothing in vain." : `at ${counted(empty, "step")} it promises something, and nothing happens.`,
   ].join(" ");
 }
 

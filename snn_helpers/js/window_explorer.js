@@ -1,6 +1,6 @@
 // The window that a gradient draws around one spike (chapters 6 and 9).
 import { measureWindow, wholeLaw } from "./simulation.js";
-import { RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
 
 /** Reasons why a setting changes nothing that is seen, as things are; "" where it does. */
 function withoutEarlier(get) {
@@ -40,7 +40,7 @@ function describe(changes, earlier, settings) {
   ];
   if (earlier.length > 0) {
     const factor = { scale: 1 - settings.penalty / settings.threshold, discharge: 0, subtract: 1, zero: 0 }[settings.reset];
-    parts.push(`What came before the earlier spike, ${earlier[0]} steps back, is multiplied by ${round(factor, 2)}.`);
+    parts.push(`What came before the earlier spike, ${counted(earlier[0], "step")} back, is multiplied by ${round(factor, 2)}.`);
   }
   return parts.join(" ");
 }

@@ -526,3 +526,39 @@ def test_it_learns_to_read_digits_that_are_held_out(run: Run) -> None:
     }
     [shares] = run(body, [case])
     assert shares[0] < 0.3 and max(shares[-3:]) > 0.6
+
+
+def test_the_speed_is_that_of_the_time_in_which_it_ran(tmp_path: Path) -> None:
+    """Under a clock that each look moves on: digits that came by "One step" are not in the time, and do not count."""
+    body = """
+    let clock = 0, heard = null;
+    const waiting = [];
+    globalThis.MessageChannel = class {
+      port1 = {};
+      port2 = { postMessage: () => waiting.push(() => this.port1.onmessage()) };
+    };
+    Object.defineProperty(globalThis, "performance", { value: { now: () => (clock += 4) }, configurable: true });
+    const tell = s.startLearning((message) => { heard = message; }, 40);
+    const settings = { decay: 0.9, threshold: 1, penalty: 1.5, reset: "scale", n_steps: 4, n_hidden: 3, seed: 1,
+      rule: "backpropagation", learning_rate: 0.1 };
+    const order = (given) => {
+      tell(given);
+      for (let n = 0; waiting.length > 0 && n < 5000; n++) waiting.shift()();
+      tell({ do: "drawn" });
+    };
+    const bytes = new Uint8Array(60 * 8), labels = Array.from({ length: 60 }, (_, k) => k % 10);
+    order({ do: "load", bytes, labels, nPixels: 16, nTrain: 40, settings, pace: 0 });
+    for (let k = 0; k < c; k++) order({ do: "step" });
+    const [seen, from] = [heard.seen, clock];
+    tell({ do: "run", on: true });
+    while (heard.seen < seen + 500) {
+      waiting.shift()();
+      tell({ do: "drawn" });
+    }
+    return [seen, (heard.seen - seen) / ((clock - from) / 1000), heard.perSecond];
+    """
+    with runner("learning_worker.js", tmp_path / "scripts") as run:
+        found = run(body, [0, 60])
+    assert [seen for seen, *_ in found] == [0, 1200]
+    for _, counted, told in found:
+        assert counted <= told < 1.5 * counted

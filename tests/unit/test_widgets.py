@@ -27,6 +27,7 @@ from snn_chapters.binary import BinarySpikingLayer, BinarySpikingNet
 from snn_chapters.depth import EnsembleNet, fire_at
 from snn_chapters.explorers.depth import DepthExplorer
 from snn_chapters.explorers.encoding import EncodingExplorer
+from snn_chapters.explorers.forward_in_time import ForwardExplorer
 from snn_chapters.explorers.learning import LearningExplorer
 from snn_chapters.explorers.rates import RatesExplorer
 from torch.utils.data import TensorDataset
@@ -594,6 +595,26 @@ def test_labels_are_spread_out_and_stay_near_their_lines(tmp_path: Path) -> None
             assert sorted_places == nearest, "what has room stays where it was"
 
 
+def test_numbers_are_told_as_a_reader_expects_them(tmp_path: Path) -> None:
+    """Nothing has no sign, at whatever depth; all else has its own; and there is one step, but two steps."""
+    rng = random.Random(7)
+    cases = [[rng.choice([-1, 1]) * 10 ** rng.uniform(-6, 3), rng.randrange(5)] for _ in range(500)]
+    cases += [[sign * value, decimals] for sign in (-1, 1) for value in (0.0, 0.004, 0.4) for decimals in (0, 2, 3)]
+    with runner("parts.js", tmp_path / "scripts") as run:
+        told = run("return [s.round(c[0], c[1]), s.signed(c[0], c[1])]", cases)
+        assert run("return s.counted(c, 'step')", [0, 1, 2, 11]) == ["0 steps", "1 step", "2 steps", "11 steps"]
+    nothing = 0
+    for (value, decimals), (number, with_sign) in zip(cases, told):
+        assert abs(float(number.replace("−", "-")) - value) <= 0.5 * 10**-decimals + 1e-9 and "-" not in number
+        if float(number.replace("−", "-")) == 0:
+            nothing += 1
+            assert number == with_sign == f"{0:.{decimals}f}"
+        else:
+            assert with_sign == ("−" if value < 0 else "+") + number.removeprefix("−")
+            assert number.startswith("−") == (value < 0)
+    assert nothing > 50
+
+
 for _module in pkgutil.iter_modules(explorers.__path__):
     importlib.import_module(f"{explorers.__name__}.{_module.name}")
 
@@ -786,6 +807,19 @@ def test_only_the_chosen_controls_are_shown(stage: Callable[..., Tab]) -> None:
     tab.press("Enter")
     assert tab.run("document.querySelector('.snn details').open")
     assert not tab.run("document.querySelector('.snn output:not([aria-live=off])')"), "a slider speaks once"
+
+
+def test_a_slider_reaches_what_it_was_started_with(stage: Callable[..., Tab]) -> None:
+    tab = stage(NeuronExplorer(threshold=0.05, penalty=6.0, strength=0.3))
+    assert tab.run("['threshold', 'penalty', 'input'].map((name) => Number(slider(name).value))") == [0.05, 6, 0.3]
+    tab.run("slider('threshold').focus()")
+    tab.press("ArrowRight", times=2)
+    assert tab.run("model.get('threshold')") == pytest.approx(0.15)
+    tab.run("[...document.querySelectorAll('.snn button')].find((b) => b.textContent === 'Reset').click()")
+    assert tab.run("[Number(slider('threshold').value), model.get('threshold')]") == [0.05, 0.05]
+    assert not tab.faults
+    longer = stage(ForwardExplorer(n_steps=90))
+    assert longer.run("['steps gone', 'steps of the future'].map((name) => slider(name).max)") == ["90", "90"]
 
 
 def test_nothing_is_computed_for_a_drawing_that_is_not_seen(stage: Callable[..., Tab]) -> None:

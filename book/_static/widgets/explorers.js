@@ -59,11 +59,11 @@
   /** Bytes travel beside the JSON, in base64, with the path to where they belong. */
   async function valuesOf({ state, buffers = [] }) {
     const values = structuredClone(state);
-    for (const { data, file, path } of buffers) {
+    await Promise.all(buffers.map(async ({ data, file, path }) => {
       const bytes = Uint8Array.from(atob(data ?? (await bytesIn(file))), (letter) => letter.charCodeAt(0));
       const parent = path.slice(0, -1).reduce((part, key) => part[key], values);
       parent[path.at(-1)] = new DataView(bytes.buffer);
-    }
+    }));
     return values;
   }
 
@@ -104,14 +104,17 @@
       box.className = "explorer-to-come";
       await near(box);
     }
+    // It keeps its room until something else has it, so that nothing on the page jumps.
+    await fill(box, entry).finally(() => box.removeAttribute("class"));
+  }
+
+  async function fill(box, entry) {
     let values;
     try {
       values = await valuesOf(entry);
     } catch (error) {
       box.textContent = `This explorer is not complete: ${error.message}`;
       throw error;
-    } finally {
-      box.removeAttribute("class");
     }
     if (values._css && !document.querySelector(`style[data-explorer="${values._anywidget_id}"]`)) {
       const style = document.createElement("style");
