@@ -205,6 +205,18 @@ def test_the_playground_s_weights_come_when_it_is_near(book: Site, tab: Tab) -> 
     assert not tab.faults
 
 
+def test_weights_stay_away_while_the_explorers_above_are_made(book: Site, tab: Tab) -> None:
+    """Their boxes are empty till then, and what is far below seems to be near: on a slow machine, that is."""
+    tab.page.add_init_script("""
+      const address = URL.createObjectURL;
+      URL.createObjectURL = (blob) => address(new Blob(["await new Promise((done) => setTimeout(done, 400));\\n", blob],
+        { type: "text/javascript" }));
+    """)
+    tab.open(book.url("book/story.html"), whole=False)
+    assert tab.run("document.querySelectorAll('.explorer-to-come').length") == 1
+    assert not [url for url in tab.requests if re.search(r"/widgets/[0-9a-f]{16}\.js", url)] and not tab.faults
+
+
 def test_weights_that_do_not_come_are_told_of(book: Site, tab: Tab) -> None:
     tab.page.route(re.compile(r"/widgets/[0-9a-f]{16}\.js"), lambda route: route.abort())
     tab.open(book.url("book/03_training.html"), whole=False)

@@ -67,8 +67,11 @@
     return values;
   }
 
-  /** Until the box is less than a window away, or the page is printed, or somebody asks for all. */
-  function near(box) {
+  /**
+   * Until the box is less than a window away, or the page is printed, or somebody asks for all. How far away it is
+   * is known when `first` is there: before that, the boxes of the other explorers are empty.
+   */
+  function near(box, first) {
     if (location.hash.includes("?")) return Promise.resolve(); // a link that carries settings: it leads to an explorer
     return new Promise((done) => {
       const seen = new IntersectionObserver((entries) => entries.some((each) => each.isIntersecting) && come(), {
@@ -78,7 +81,7 @@
         seen.disconnect();
         done();
       };
-      seen.observe(box);
+      first.then(() => seen.observe(box));
       for (const event of ["beforeprint", "explorers:all"]) addEventListener(event, come, { once: true });
     });
   }
@@ -92,7 +95,7 @@
     return scripts.get(text);
   }
 
-  async function show(place, entry) {
+  async function show(place, entry, first) {
     const box = document.createElement("div");
     if (!entry?.state?._esm) {
       box.textContent = "This control needs a running notebook.";
@@ -102,7 +105,7 @@
     place.replaceWith(box);
     if (waits(entry)) {
       box.className = "explorer-to-come";
-      await near(box);
+      await near(box, first);
     }
     // It keeps its room until something else has it, so that nothing on the page jumps.
     await fill(box, entry).finally(() => box.removeAttribute("class"));
@@ -135,10 +138,13 @@
       Object.assign(states, JSON.parse(script.textContent).state);
     const places = [...document.querySelectorAll('script[type="application/vnd.jupyter.widget-view+json"]')];
     const entries = places.map((place) => states[JSON.parse(place.textContent).model_id]);
-    const shown = places.map((place, k) => show(place, entries[k]));
+    const waiting = entries.map(waits);
+    const now = places.map((place, k) => waiting[k] ? null : show(place, entries[k]));
+    const ready = Promise.allSettled(now.filter((_, k) => !waiting[k]));
+    const shown = places.map((place, k) => now[k] ?? show(place, entries[k], ready));
     // For whoever waits for it, such as a test. What fails goes to the console as any error does.
     const mark = (word) => () => { document.documentElement.dataset.explorers = word; };
-    Promise.allSettled(shown.filter((_, k) => !waits(entries[k]))).then(mark("ready"));
+    ready.then(mark("ready"));
     Promise.allSettled(shown).then(mark("all"));
   }
 
