@@ -97,7 +97,17 @@ def torchrun(folder: Path, task: str, victim: int = -1, n_calls: int = 0, restar
         "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
     }
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["--max-restarts", str(restarts), str(script), str(folder), task, str(victim), str(n_calls)]
+    command += [
+        "--local-addr",
+        "127.0.0.1",
+        "--max-restarts",
+        str(restarts),
+        str(script),
+        str(folder),
+        task,
+        str(victim),
+        str(n_calls),
+    ]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
     ) as run:
