@@ -1,6 +1,6 @@
 // A network that learns real digits while the reader watches. The training runs beside the page, in a worker.
 import { pytorchCode } from "./learning_code.js";
-import { RESETS, counted, drawing, fitDrawing, frame, isNarrow, keepDrawn, legend, liveText, listen, make, newId, panel, plot, round, set, viewOf, whileSeen } from "./parts.js";
+import { RESETS, bytesOf, counted, drawing, fitDrawing, frame, isNarrow, keepDrawn, legend, liveText, listen, make, newId, noPenalty, panel, plot, round, set, valuesOf, whileSeen } from "./parts.js";
 
 const SIDE = 14, REACH = 8, N_SHOWN = 20, BATCH = 20, MOMENTUM = 0.5;
 const LEARNING_RULES = ["backpropagation", "three factors", "error x pre first", "Hebb", "STDP", "none"];
@@ -13,13 +13,12 @@ const IN_WORDS = {
   none: "nothing: only the output layer learns",
 };
 
-const withoutPenalty = (get) => (["subtract", "zero"].includes(get("reset")) ? `the reset “${get("reset")}” has no penalty` : "");
 const LEARNING_CONTROLS = [
   { name: "rule", label: "rule", options: LEARNING_RULES },
   { name: "learning_rate", label: "learning rate at first", min: 0, max: 0.5, step: 0.01 },
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
   { name: "threshold", label: "threshold θ", min: 0.1, max: 3, step: 0.05 },
-  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: withoutPenalty },
+  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: noPenalty },
   { name: "reset", label: "reset", options: RESETS },
   { name: "n_steps", label: "steps a digit", min: 4, max: 64, step: 1 },
   { name: "n_hidden", label: "hidden neurons", min: 4, max: 200, step: 1 },
@@ -83,11 +82,10 @@ function beside(text, tell) {
 }
 
 function render({ model, el }) {
-  const view = viewOf(model.get("_digits")), bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  const labels = [...new Uint8Array(viewOf(model.get("_labels")).buffer, viewOf(model.get("_labels")).byteOffset, viewOf(model.get("_labels")).byteLength)];
+  const bytes = bytesOf(model.get("_digits")), labels = [...bytesOf(model.get("_labels"))];
   const nTrain = model.get("_n_train"), nHeldOut = labels.length - nTrain;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const settings = () => Object.fromEntries(NAMES.map((name) => [name, model.get(name)]));
+  const settings = () => valuesOf(model, NAMES);
 
   const controls = panel(model, "learning", LEARNING_CONTROLS);
   const [start, step, over] = ["Start", "One step", "Start over"].map((name) => make("button", { type: "button" }, name));

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import runpy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import traitlets
-from scripts import Run, runner
+from scripts import Run, runner, script
 from snn_chapters.credit import Controls, cosines, gradient_step, mean_change, rule_steps
 from snn_chapters.explorers import learning
 from snn_chapters.explorers.learning import (
@@ -36,11 +35,7 @@ REACH = 8
 BY_PAIRS = {"error x pre first": "pre first", "Hebb": "rates", "STDP": "STDP"}
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """What the body of a function makes of each case `c`; `s` is learning_model.js."""
-    with runner("learning_model.js", tmp_path_factory.mktemp("scripts")) as found:
-        yield found
+run = script("learning_model.js")
 
 
 # One batch of given frames, and all that came of it.
@@ -345,11 +340,7 @@ def test_streams_of_draws_are_apart(run: Run) -> None:
 # --- the code, the explorer ----------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def in_page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """As `run`; `s` is the script of the page, without what touches the page."""
-    with runner("learning_code.js", tmp_path_factory.mktemp("code")) as found:
-        yield found
+in_page = script("learning_code.js")
 
 
 N_DIGITS = 150  # the rate falls after eight updates of the twenty
