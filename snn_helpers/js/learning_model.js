@@ -4,11 +4,9 @@
 // Each rule is written as one number for each step and neuron, its `change`: by how much a weight grows for each unit
 // of input in that step. A rule's step for a weight is then the sum of its inputs times these numbers, and the window
 // of a rule is the mean of these numbers around the spikes.
+import { BATCH, MOMENTUM, REACH, RULES, isOfPairs } from "./learning_rules.js";
 import { draw } from "./neuron.js";
-
-export const RULES = ["backpropagation", "three factors", "error x pre first", "Hebb", "STDP", "none"];
-/** How many steps to both sides of a spike the window is measured. */
-export const REACH = 8;
+export { REACH } from "./learning_rules.js";
 
 /** A stream of draws of its own for each use: the streams of one seed, and of neighbouring ones, lie far apart. */
 const STREAMS = { weights: 0, order: 1, flicker: 2, test: 3 };
@@ -324,7 +322,7 @@ export class Learner {
 
   begin(size, rule) {
     if (!RULES.includes(rule)) throw new Error(`rule must be one of ${RULES.join(", ")}, not ${rule}`);
-    Object.assign(this, { size, rule, byPairs: ["error x pre first", "Hebb", "STDP"].includes(rule) });
+    Object.assign(this, { size, rule, byPairs: isOfPairs(rule) });
     for (const layer of this.layers) { layer.step.fill(0); layer.biasStep.fill(0); }
     this.mean.fill(0);
     if (this.byPairs) { this.ruleStep.fill(0); this.ruleBias.fill(0); }
@@ -481,7 +479,7 @@ export function readWindow(window) {
 
 // --- training ---
 
-export const BATCH = 20, MOMENTUM = 0.5, LOSS_EVERY = 100;
+const LOSS_EVERY = 100; // digits
 const RUN_AWAY = 1e4; // a loss from which no training comes back; it guesses at about 2.3
 
 /** The order of the digits in an epoch. */

@@ -36,6 +36,7 @@ BY_PAIRS = {"error x pre first": "pre first", "Hebb": "rates", "STDP": "STDP"}
 
 
 run = script("learning_model.js")
+rules = script("learning_rules.js")
 
 
 # One batch of given frames, and all that came of it.
@@ -368,7 +369,7 @@ def test_the_code_runs_and_finds_the_same_gradient_and_training(
         digits, digits, N_DIGITS, 20, rule=rule, decay=0.85, threshold=0.9, penalty=1.2, n_steps=9, n_hidden=12, seed=3
     )
     settings = explorer._start
-    in_the_page = {"nTrain": explorer._n_train, "source": explorer._source, "batch": BATCH, "momentum": 0.5}
+    in_the_page = {"nTrain": explorer._n_train, "source": explorer._source}
     [code] = in_page("return s.pytorchCode(c.settings, c.page)", [{"settings": settings, "page": in_the_page}])
     assert max(map(len, code.splitlines())) <= 84
     n_bytes = N_DIGITS * 98
@@ -405,8 +406,7 @@ def test_the_code_runs_and_finds_the_same_gradient_and_training(
 
 def test_the_pages_code_speaks_as_python_does(in_page: Run) -> None:
     settings = LearningExplorer(*2 * [digits_of(20)], 20, 5, decay=1.0, reset="zero")._start
-    page = {"nTrain": 20, "source": "auto", "batch": BATCH, "momentum": 0.5}
-    [code] = in_page("return s.pytorchCode(c[0], c[1])", [[settings, page]])
+    [code] = in_page("return s.pytorchCode(c[0], c[1])", [[settings, {"nTrain": 20, "source": "auto"}]])
     assert "decay = 1\n" in code and 'reset="zero"' in code and 'load_mnist("train", "auto")' in code
 
 
@@ -445,12 +445,10 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
             setattr(explorer, name, wrong)
 
 
-def test_page_python_and_model_agree_on_their_constants(run: Run) -> None:
-    [found] = run("return [s.RULES, s.REACH, s.BATCH, s.MOMENTUM]", [0])
-    assert found == [list(RULES), REACH, BATCH, 0.5]
-    page = bundle("learning_explorer.js")
-    assert f"SIDE = 14, REACH = {REACH}, N_SHOWN = 20, BATCH = {BATCH}, MOMENTUM = 0.5;" in page
-    assert "const LEARNING_RULES = [" + ", ".join(f'"{rule}"' for rule in RULES) + "];" in page
+def test_page_and_python_agree_on_their_constants(rules: Run) -> None:
+    assert rules("return [s.RULES, s.REACH, s.BATCH, s.MOMENTUM]", [0]) == [[list(RULES), REACH, BATCH, 0.5]]
+    assert rules("return s.isOfPairs(c)", list(RULES)) == [rule in BY_PAIRS for rule in RULES]
+    assert f"const SIDE = {learning.SIDE}, " in bundle("learning_explorer.js")
 
 
 def test_scripts_for_page_and_worker_are_whole_modules() -> None:

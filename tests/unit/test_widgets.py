@@ -564,7 +564,7 @@ def test_scripts_are_files_that_are_shipped() -> None:
     assert widgets._JS == JS
     # What lies there is a part of the script of an explorer of the book, and nothing else.
     explorers = {path.name for path in JS.glob("*_explorer.js")} | {"digit_playground.js", "learning_worker.js"}
-    parts = {"parts.js", "neuron.js", "simulation.js", "learning_code.js"}
+    parts = {"parts.js", "neuron.js", "simulation.js", "learning_code.js", "learning_rules.js"}
     parts |= {path.name for path in JS.glob("*_model.js")}
     assert {path.name for path in JS.iterdir()} == explorers | parts | {"explorers.css"}
     shipped = [bundle(name) for name in sorted(explorers)]
