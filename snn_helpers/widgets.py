@@ -59,6 +59,45 @@ def uniform(seed: int, n: int, start: int = 0) -> Tensor:
     return torch.from_numpy((x ^ (x >> np.uint32(14))) / 2.0**32)
 
 
+def flickering_current(strength: float, flicker: float, seed: int, n_steps: int) -> Tensor:
+    """A current `[n_steps]`, float64: steady at flicker 0, uniform between 0 and twice its mean `strength` at 1."""
+    current: Tensor = strength * (1 - flicker + flicker * (2 * uniform(seed, n_steps)))
+    return current
+
+
+def digit_pixels(dataset: Dataset[Any], n: int | None = None) -> tuple[Tensor, list[int]]:
+    """The first `n` digits of (image, label), or all: pixels `[n, 784]`, float64 from -0.5 to 0.5, and labels.
+
+    Raises `ValueError` for fewer digits than `n`, and for images that are not as `load_mnist` gives them.
+    """
+    n_given: int = len(dataset)  # type: ignore[arg-type]
+    n = n_given if n is None else n
+    if n > n_given:
+        raise ValueError(f"there must be {n} digits or more, not {n_given}")
+    images, labels = torch.empty(n, 784, dtype=torch.float64), []
+    # One by one, as the data set hands them out, whatever it makes of what it holds.
+    for k in range(n):
+        image, label = dataset[k]
+        pixels = torch.as_tensor(image).detach().flatten()
+        if len(pixels) != 784:
+            raise ValueError(f"each digit must have 784 pixels, not {len(pixels)} (digit {k})")
+        if not (pixels.abs() <= 0.5 + 1e-6).all():  # what is no number is not below it either
+            raise ValueError(f"pixels must lie between -0.5 and 0.5, as load_mnist gives them (digit {k})")
+        images[k] = pixels
+        labels.append(int(label))
+    return images, labels
+
+
+def as_bytes(pixels: Tensor) -> bytes:
+    """A byte for each pixel, from 0 for -0.5 to 255 for 0.5."""
+    return bytes(((pixels + 0.5) * 255).round().to(torch.uint8).flatten().tolist())
+
+
+def from_bytes(data: bytes) -> Tensor:
+    """The pixels of such bytes, `[len(data)]`, float64."""
+    return torch.tensor(list(data), dtype=torch.float64) / 255 - 0.5
+
+
 class Number(t.Float):  # type: ignore[type-arg]  # Colab's traitlets has no such arguments
     """A finite number. NumPy's numbers are taken, and made plain: the page gets them as JSON."""
 
@@ -159,8 +198,7 @@ class NeuronExplorer(Explorer):
 
     def current(self) -> Tensor:
         """The current that the explorer shows, `[n_steps]`, float64."""
-        current: Tensor = self.strength * (1 - self.flicker + self.flicker * (2 * uniform(self.seed, self.n_steps)))
-        return current
+        return flickering_current(self.strength, self.flicker, self.seed, self.n_steps)
 
 
 class WindowExplorer(Explorer):
@@ -268,7 +306,7 @@ class DigitPlayground(Explorer):
             raise ValueError(
                 f"the network must have a hidden layer and ten answers, such as (784, 100, 10), not {sizes}"
             )
-        images, labels = _as_bytes(digits)
+        pixels, labels = digit_pixels(digits)
         super().__init__(seed=seed)
         packed = [pack(layer.linear.weight.detach().cpu()) for layer in layers]
         with self.hold_sync():
@@ -283,28 +321,11 @@ class DigitPlayground(Explorer):
             self._weights = b"".join(integers.numpy().astype("<i2").tobytes() for integers, _ in packed)
             self._scales = [scales.tolist() for _, scales in packed]
             self._biases = [layer.linear.bias.detach().cpu().tolist() for layer in layers]
-            self._digits = images
+            self._digits = as_bytes(pixels)
             self._labels = labels
             if labels:
-                self.drawing = images[:784]
+                self.drawing = self._digits[:784]
 
     def image(self) -> Tensor:
         """The drawing, normalised as `load_mnist` does it: `[1, 28, 28]`, torch's default dtype."""
-        pixels = torch.tensor(list(self.drawing), dtype=torch.get_default_dtype())
-        return pixels.reshape(1, 28, 28) / 255 - 0.5
-
-
-def _as_bytes(digits: Any) -> tuple[bytes, list[int]]:
-    """Each image as 784 bytes, one after the other, and the labels."""
-    images, labels = [], []
-    # One by one, as the data set hands them out, whatever it makes of what it holds.
-    for k in range(len(digits)):
-        image, label = digits[k]
-        pixels = torch.as_tensor(image).detach().cpu().flatten()
-        if len(pixels) != 784:
-            raise ValueError(f"each digit must have 784 pixels, not {len(pixels)} (digit {k})")
-        if not (pixels.abs() <= 0.5 + 1e-6).all():  # what is no number is not below it either
-            raise ValueError(f"pixels must lie between -0.5 and 0.5, as load_mnist gives them (digit {k})")
-        images.append(bytes(((pixels + 0.5) * 255).round().to(torch.uint8).tolist()))
-        labels.append(int(label))
-    return b"".join(images), labels
+        return from_bytes(self.drawing).reshape(1, 28, 28).to(torch.get_default_dtype())

@@ -73,3 +73,14 @@ def runner(module: str, folder: Path) -> Iterator[Run]:
         return json.loads(done.stdout)
 
     yield in_node
+
+
+def script(module: str) -> Any:
+    """A fixture: what the body of a JavaScript function makes of each case `c`; `s` is the script of that name."""
+
+    @pytest.fixture(scope="module")
+    def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+        with runner(module, tmp_path_factory.mktemp("scripts")) as found:
+            yield found
+
+    return run

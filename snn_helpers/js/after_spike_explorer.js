@@ -1,6 +1,6 @@
 // A spike, its after-spike, and the window of both (chapter 9).
 import { AFTER, handedOut, law, measure } from "./after_spike_model.js";
-import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, span, valuesOf } from "./parts.js";
 
 const none = (get) => (get("strength") === 0 ? "there is no after-spike" : "");
 const CONTROLS = [
@@ -25,14 +25,10 @@ function render({ model, el }) {
   el.append(frame("Explorer of the after-spike", controls.element, picture));
 
   function draw() {
-    const settings = Object.fromEntries(NAMES.map((name) => [name, model.get(name)]));
+    const settings = valuesOf(model, NAMES);
     const signals = handedOut(settings), changes = measure(DELAYS, settings), wanted = law(DELAYS, settings);
     const { width, height } = fitDrawing(svg, 430);
     const across = { left: 56, width: width - 66, nX: Math.max(3, Math.floor(width / 80)) };
-    const span = (values) => {
-      const least = Math.min(0, ...values), most = Math.max(0, ...values), room = 0.08 * (most - least || 1);
-      return [least - room, most + room];
-    };
     const tall = 0.3 * (height - 110);
     const time = plot(svg, { ...across, top: 10, height: tall, x: [-5, REACH + 5], y: span(signals), nY: 3,
       yLabel: "signal", xLabel: "steps since the spike" });
@@ -44,7 +40,7 @@ function render({ model, el }) {
       yLabel: "weight change Δw", xLabel: "delay Δt = t_post − t_pre (steps)" });
     area.bar(0, x[1], ...y, "causal");
     area.line([[x[0], 0], [x[1], 0]], "axis");
-    for (const side of [(d) => d < 0, (d) => d >= 0]) area.line(DELAYS.map((d, i) => [d, wanted[i]]).filter(([d]) => side(d)), "law");
+    area.law(DELAYS, wanted);
     DELAYS.forEach((d, i) => area.dot(d, changes[i], "measured"));
 
     const words = `Over ${AFTER} steps the spike and its after-spike sum to ${round(signals.reduce((sum, signal) => sum + signal, 0), 2)}.`

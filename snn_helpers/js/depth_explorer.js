@@ -1,6 +1,6 @@
 // Who fires in a deep network as it is drawn, and whom a gradient reaches (chapter 11).
 import { STEPS, WIDTH, look } from "./depth_model.js";
-import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, viewOf } from "./parts.js";
+import { bytesOf, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, remembering, round, valuesOf } from "./parts.js";
 
 const fromData = (get) => get("repair") !== "none";
 const CONTROLS = [
@@ -39,17 +39,11 @@ function render({ model, el }) {
   const picture = make("div", { class: "snn-picture" }, svg, legend([
     ["state", "spikes of one digit; below, neurons that fire"], ["output", "neurons that a gradient reaches"]]), ...text.elements);
   el.append(frame("Explorer of deep networks", controls.element, picture));
-  let bytes, images; // as they were last, so that the model knows them again
+  const images = Float64Array.from(bytesOf(model.get("_digits")), (byte) => byte / 255 - 0.5), labels = model.get("_labels");
+  const netOf = remembering((settings) => look(images, labels, settings));
 
   function draw() {
-    if (bytes !== model.get("_digits")) {
-      bytes = model.get("_digits");
-      const view = viewOf(bytes);
-      images = Float64Array.from({ length: view.byteLength }, (_, i) => view.getUint8(i) / 255 - 0.5);
-    }
-    const labels = model.get("_labels");
-    const settings = Object.fromEntries(NAMES.map((name) => [name, model.get(name)]));
-    const net = look(images, labels, settings);
+    const settings = valuesOf(model, NAMES), net = netOf(settings);
     const { width, height } = fitDrawing(svg, 465);
     const low = height < 420; // on a phone: no sizes of gradients
     const across = { left: 56, width: width - 66, x: [0.5, net.length + 0.5], nX: net.length };
@@ -74,8 +68,7 @@ function render({ model, el }) {
     note(13, `spikes over ${STEPS} steps`);
     note(top - 6, low ? "share of the neurons" : "share of the neurons, and spikes a neuron and step");
     net.forEach(({ fires, reach, rate }, k) => {
-      const fired = shares.bar(k + 0.68, k + 0.98, 0, 100 * fires, "current");
-      fired.style.fill = "var(--snn-blue)";
+      shares.bar(k + 0.68, k + 0.98, 0, 100 * fires, "first");
       shares.bar(k + 1.02, k + 1.32, 0, 100 * reach, "output");
       if (!low) shares.add("text", { x: shares.px(k + 0.83), y: shares.py(100 * fires) - 4, "text-anchor": "middle" },
         rate === 0 ? "0" : round(rate, rate < 0.0095 ? 4 : 2));

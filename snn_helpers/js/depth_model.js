@@ -7,7 +7,7 @@ const RATIO = 1.5; // of penalty and threshold, so that a spike leaves the same 
 const HALF_A_SPIKE = 0.5 / (STEPS * 5 * WIDTH);
 
 /** Sizes of the layers, inputs first. */
-export const sizesOf = (layers) => [PIXELS, ...new Array(layers - 1).fill(WIDTH), CLASSES];
+const sizesOf = (layers) => [PIXELS, ...new Array(layers - 1).fill(WIDTH), CLASSES];
 
 /** Where in the row of all numbers that a seed gives each part begins: the last layer first, so that depth changes no other. */
 function places() {
@@ -21,7 +21,7 @@ function places() {
 }
 
 /** Weights (Xavier-uniform) and biases (as nn.Linear draws them) of a layer, before they are scaled. */
-export function drawLayer(seed, k, layers) {
+function drawLayer(seed, k, layers) {
   const [nIn, nOut] = sizesOf(layers).slice(k, k + 2);
   const { last, hidden } = places();
   const numbers = uniform(seed, (nIn + 1) * nOut, k === layers - 1 ? last : hidden[k]);

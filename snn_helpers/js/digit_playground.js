@@ -1,6 +1,6 @@
 // A trained network that reads what is drawn, step by step (chapter 3).
 import { Network, flickerFrame, rasterise, unpackLayers } from "./simulation.js";
-import { frame, isNarrow, keepDrawn, listen, liveText, make, newId, panel, round, set, spreadOut, viewOf } from "./parts.js";
+import { bytesOf, frame, isNarrow, keepDrawn, listen, liveText, make, newId, panel, round, set, spreadOut, viewOf } from "./parts.js";
 
 const PAD = 252; // pixels on the page, nine for each of the digit's
 const SPEEDS = { "8 steps/s": 8, "20 steps/s": 20, "fastest": Infinity };
@@ -31,11 +31,6 @@ function paint(canvas, values, columns, colour) {
 function moving(title, shape) {
   const canvas = make("canvas", { role: "img", "aria-label": `${title}: not shown yet`, class: `snn-image snn-${shape}` });
   return { canvas, figure: make("figure", {}, canvas, make("figcaption", {}, title)), title };
-}
-
-function bytesOf(value) {
-  const { buffer, byteOffset, byteLength } = viewOf(value);
-  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** The pad: strokes with mouse, finger or pen; with the keyboard, arrows move and space lets the pen down or up. */

@@ -1,6 +1,6 @@
 // One digit, sent in four codes; what one pixel sends, and what a mean and a leaky neuron make of it (chapter 2).
 import { encodeFrames, expectedError, leakyStates, meanLimit, meanOf, pixelsOf, rootMeanSquare, runningMean } from "./encoding_model.js";
-import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, viewOf } from "./parts.js";
+import { bytesOf, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, remembering, round } from "./parts.js";
 
 const SIDE = 28, LONGEST = 128;
 // Reasons why a setting changes nothing that is seen, as things are; "" where it does.
@@ -53,14 +53,17 @@ function render({ model, el }) {
     ["threshold", "the mean’s limit, and what the state varies around"]]), ...text.elements);
   el.append(frame("Encoding explorer", controls.element, picture));
 
+  const digits = bytesOf(model.get("_digits"));
+  const sentBy = remembering(({ code, nSteps, contrast, digit, seed }) => {
+    const pixels = pixelsOf(digits.subarray(SIDE * SIDE * digit, SIDE * SIDE * (digit + 1)), contrast);
+    const frames = encodeFrames(code, pixels, nSteps, seed);
+    return { pixels, frames, mean: meanOf(frames), limit: meanLimit(code, pixels, nSteps) };
+  });
+
   function draw() {
     const get = (name) => model.get(name);
     const code = get("code"), nSteps = get("n_steps"), contrast = get("contrast"), row = get("row");
-    const all = viewOf(get("_digits"));
-    const bytes = new Uint8Array(all.buffer, all.byteOffset + SIDE * SIDE * get("digit"), SIDE * SIDE);
-    const pixels = pixelsOf(bytes, contrast);
-    const frames = encodeFrames(code, pixels, nSteps, get("seed"));
-    const mean = meanOf(frames), limit = meanLimit(code, pixels, nSteps);
+    const { pixels, frames, mean, limit } = sentBy({ code, nSteps, contrast, digit: get("digit"), seed: get("seed") });
     const { width, height } = fitDrawing(svg, 430);
 
     // Three pictures: the digit, one frame of it, and the mean of all.
@@ -81,7 +84,7 @@ function render({ model, el }) {
     });
 
     // The marked row over time, then what the marked pixel sends, its mean so far, and a neuron's state.
-    const across = { left: 52, width: width - 62 }, x = [-0.5, nSteps - 0.5], nX = Math.max(3, Math.floor(across.width / 70));
+    const across = { left: 52, width: width - 62 }, x = [-0.5, nSteps - 0.5], nX = Math.min(nSteps, Math.max(3, Math.floor(across.width / 70)));
     const tops = [size + 24, size + 32 + 0.2 * free, size + 40 + 0.44 * free];
     const raster = new Float64Array(SIDE * nSteps);
     frames.forEach((values, t) => { for (let i = 0; i < SIDE; i++) raster[i * nSteps + t] = values[row * SIDE + i]; });
@@ -112,7 +115,7 @@ function render({ model, el }) {
     text.tell(told);
   }
 
-  const stopDrawing = keepDrawn(model, [...CONTROLS.map(({ name }) => name), "_digits"], picture, draw);
+  const stopDrawing = keepDrawn(model, CONTROLS.map(({ name }) => name), picture, draw);
   return () => { stopDrawing(); controls.stop(); text.stop(); };
 }
 

@@ -1,5 +1,5 @@
 // One digit as input over time, in four codes, and what a leaky neuron and a mean over time make of it (chapter 2).
-import { neuronStep, uniform } from "./neuron.js";
+import { runOver, uniform } from "./neuron.js";
 
 /** The pixels as the network gets them, -0.5 (black) to 0.5 (white), times the contrast. */
 export function pixelsOf(bytes, contrast) {
@@ -67,7 +67,5 @@ export function runningMean(values) {
 
 /** The states of a neuron that leaks and never fires, charged by these currents. */
 export function leakyStates(currents, decay) {
-  const settings = { decay, threshold: Infinity, penalty: 0, reset: "subtract" };
-  let state = 0;
-  return currents.map((current) => { ({ state } = neuronStep(current, state, settings)); return state; });
+  return runOver(currents, { decay, threshold: Infinity, penalty: 0, reset: "subtract" }).states;
 }

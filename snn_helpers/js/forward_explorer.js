@@ -1,6 +1,6 @@
 // Learning forward in time, step by step, against backpropagation (chapter 10).
 import { forwardInTime } from "./forward_model.js";
-import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, span, valuesOf } from "./parts.js";
 
 const alone = (why) => (get) => (get("layers") === "one" ? why : "");
 const CONTROLS = [
@@ -45,17 +45,13 @@ function render({ model, el }) {
   function draw() {
     const get = (name) => model.get(name);
     const nSteps = get("n_steps"), step = Math.min(get("step"), nSteps);
-    const found = forwardInTime({ ...Object.fromEntries(NAMES.map((name) => [name, get(name)])), nSteps });
+    const found = forwardInTime({ ...valuesOf(model, NAMES), nSteps });
     const { width, height } = fitDrawing(svg, 550);
     const low = height < 420; // on a phone: no plot of the state, whose spikes are where the signals are
     const n = low ? 3 : 4, gap = low ? 20 : 26, tall = (height - 38 - n * gap) / n;
     const across = { left: 56, width: width - 66, x: [-0.5, nSteps - 0.5], nX: Math.max(3, Math.floor(width / 80)) };
-    const within = (values) => {
-      const least = Math.min(0, ...values), most = Math.max(0, ...values), room = 0.08 * (most - least || 1);
-      return [least - room, most + room];
-    };
     const part = (row, values, yLabel, note, xLabel = "") => {
-      const y = within(values);
+      const y = span(values);
       const top = gap - 6 + row * (tall + gap);
       const area = plot(svg, { ...across, top, height: tall, y, yLabel, xLabel, nY: tall < 80 ? 3 : 4 });
       if (step < nSteps) area.bar(step - 0.5, nSteps - 0.5, ...y, "causal");

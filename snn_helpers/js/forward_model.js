@@ -1,18 +1,10 @@
 // Forward in time (chapter 10): eligibilities and learning signals of one weight, against backpropagation.
-import { neuronStep, resetSlope, uniform } from "./neuron.js";
+import { resetSlope, runOver, uniform } from "./neuron.js";
 
-/** A neuron over time: its charges' states and outputs, not delayed, and the slopes of its resets. */
+/** A neuron over time, its outputs not delayed, and the slopes of its resets. */
 function over(currents, settings) {
-  const found = { states: [], outputs: [], slopes: [] };
-  let state = 0;
-  for (const current of currents) {
-    const step = neuronStep(current, state, settings);
-    state = step.state;
-    found.states.push(state);
-    found.outputs.push(step.output);
-    found.slopes.push(step.output > 0 ? resetSlope(settings) : 1);
-  }
-  return found;
+  const found = runOver(currents, settings), atSpike = resetSlope(settings);
+  return { ...found, slopes: found.outputs.map((output) => (output > 0 ? atSpike : 1)) };
 }
 
 /**
@@ -51,14 +43,12 @@ export function forwardInTime({ layers, horizon, resets, decay, threshold = 1, p
   let sum = 0;
   const sums = signals.map((signal, t) => (sum += signal * eligibilities[t]));
   // Backpropagation: from the last step to the first.
-  const credits = new Array(nSteps).fill(0), backwards = new Array(nSteps).fill(0);
+  const backwards = new Array(nSteps).fill(0);
   let credit = 0, walked = 0;
   for (let t = nSteps - 1; t >= 0; t--) {
     credit = wholeSignals[t] + decay * first.slopes[t] * credit;
     walked += credit * inputs[t];
-    credits[t] = credit;
     backwards[t] = walked;
   }
-  return { inputs, first, last, exact, plain, eligibilities, wholeSignals, signals, sums, credits, backwards,
-    gradient: walked };
+  return { first, last, exact, plain, eligibilities, wholeSignals, signals, sums, backwards, gradient: walked };
 }

@@ -1,4 +1,5 @@
 // What the learning explorer is set to, as Python: a test runs it, and finds the gradient that the page finds.
+import { BATCH, MOMENTUM, isOfPairs } from "./learning_rules.js";
 
 const number = (value) => String(Number(value));
 
@@ -40,9 +41,9 @@ ${error ? `    n_signals = (hidden.signals != 0).sum(dim=0).clamp(min=1)
 }
 
 /** The text, for settings by their traits' names, and what the page has: `nTrain` digits from `source`. */
-export function pytorchCode(settings, { nTrain, source, batch, momentum }) {
+export function pytorchCode(settings, { nTrain, source }) {
   const { rule, learning_rate: rate, decay, threshold, penalty, reset, n_steps: nSteps, n_hidden: nHidden, seed } = settings;
-  const forward = rule === "three factors", byPairs = ["error x pre first", "Hebb", "STDP"].includes(rule);
+  const forward = rule === "three factors", byPairs = isOfPairs(rule);
   const imports = ["import torch", "import torch.nn.functional as F"];
   if (byPairs) imports.push("from snn_chapters.credit import gradient_step, rule_steps");
   imports.push("from snn_chapters.explorers.learning import (", "    draw_weights,", "    flickering_batch,", "    small_digits,", ")");
@@ -51,7 +52,7 @@ export function pytorchCode(settings, { nTrain, source, batch, momentum }) {
   if (byPairs) imports.push("from snn_helpers.plasticity import trace_credit");
   return `${imports.join("\n")}
 
-# ${nTrain} digits of 14 x 14 pixels, in batches of ${batch}
+# ${nTrain} digits of 14 x 14 pixels, in batches of ${BATCH}
 images, labels = small_digits(load_mnist("train", "${source}"), ${nTrain})
 decay = ${number(decay)}
 net = SpikingNet(
@@ -63,8 +64,8 @@ net = SpikingNet(
     reset="${reset}",
 ).double()
 draw_weights(net, seed=${seed})
-${byPairs || rule === "none" ? "hidden_layer = net.layers[0].linear\n" : ""}optimizer = torch.optim.SGD(net.parameters(), lr=${number(rate)}, momentum=${number(momentum)})
-n_batches = ${Math.ceil(nTrain / batch)}  # in an epoch
+${byPairs || rule === "none" ? "hidden_layer = net.layers[0].linear\n" : ""}optimizer = torch.optim.SGD(net.parameters(), lr=${number(rate)}, momentum=${MOMENTUM})
+n_batches = ${Math.ceil(nTrain / BATCH)}  # in an epoch
 for update in range(20):
     # The rate falls from epoch to epoch.
     optimizer.param_groups[0]["lr"] = ${number(rate)} / (1 + update // n_batches)

@@ -1,9 +1,9 @@
 // A network that learns real digits while the reader watches. The training runs beside the page, in a worker.
 import { pytorchCode } from "./learning_code.js";
-import { RESETS, counted, drawing, fitDrawing, frame, isNarrow, keepDrawn, legend, liveText, listen, make, newId, panel, plot, round, set, viewOf, whileSeen } from "./parts.js";
+import { REACH, RULES, isOfPairs } from "./learning_rules.js";
+import { RESETS, bytesOf, counted, drawing, fitDrawing, frame, isNarrow, keepDrawn, legend, liveText, listen, make, newId, noPenalty, panel, plot, round, set, valuesOf, whileSeen } from "./parts.js";
 
-const SIDE = 14, REACH = 8, N_SHOWN = 20, BATCH = 20, MOMENTUM = 0.5;
-const LEARNING_RULES = ["backpropagation", "three factors", "error x pre first", "Hebb", "STDP", "none"];
+const SIDE = 14, N_SHOWN = 20;
 const IN_WORDS = {
   backpropagation: "backpropagation through time",
   "three factors": "three factors, forward in time: the same gradient",
@@ -13,13 +13,12 @@ const IN_WORDS = {
   none: "nothing: only the output layer learns",
 };
 
-const withoutPenalty = (get) => (["subtract", "zero"].includes(get("reset")) ? `the reset “${get("reset")}” has no penalty` : "");
 const LEARNING_CONTROLS = [
-  { name: "rule", label: "rule", options: LEARNING_RULES },
+  { name: "rule", label: "rule", options: RULES },
   { name: "learning_rate", label: "learning rate at first", min: 0, max: 0.5, step: 0.01 },
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
   { name: "threshold", label: "threshold θ", min: 0.1, max: 3, step: 0.05 },
-  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: withoutPenalty },
+  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: noPenalty },
   { name: "reset", label: "reset", options: RESETS },
   { name: "n_steps", label: "steps a digit", min: 4, max: 64, step: 1 },
   { name: "n_hidden", label: "hidden neurons", min: 4, max: 200, step: 1 },
@@ -83,11 +82,10 @@ function beside(text, tell) {
 }
 
 function render({ model, el }) {
-  const view = viewOf(model.get("_digits")), bytes = new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
-  const labels = [...new Uint8Array(viewOf(model.get("_labels")).buffer, viewOf(model.get("_labels")).byteOffset, viewOf(model.get("_labels")).byteLength)];
+  const bytes = bytesOf(model.get("_digits")), labels = [...bytesOf(model.get("_labels"))];
   const nTrain = model.get("_n_train"), nHeldOut = labels.length - nTrain;
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  const settings = () => Object.fromEntries(NAMES.map((name) => [name, model.get(name)]));
+  const settings = () => valuesOf(model, NAMES);
 
   const controls = panel(model, "learning", LEARNING_CONTROLS);
   const [start, step, over] = ["Start", "One step", "Start over"].map((name) => make("button", { type: "button" }, name));
@@ -191,7 +189,7 @@ function render({ model, el }) {
         n > 0 && perSecond > 0 ? `, ${grouped(perSecond)} a second` : ""}.`,
       `Held out: ${round(100 * share, 0)} % of ${nHeldOut} read rightly (± ${round(error, 0)})${at < n ? `, ${grouped(n - at)} digits ago` : ""}.`,
       losses.length ? `Training loss ${round(losses.at(-1)[1], 2)}.` : "",
-      ["error x pre first", "Hebb", "STDP"].includes(rule) && n > 0 ? `Cosine of its step with the gradient's: ${round(cosine, 2)}.` : "",
+      isOfPairs(rule) && n > 0 ? `Cosine of its step with the gradient's: ${round(cosine, 2)}.` : "",
     ].filter(Boolean).join(" ");
     text.tell(said);
     curves.setAttribute("aria-label", `Two curves over the digits seen: held-out digits read rightly, and training loss. ${said}`);
@@ -213,7 +211,7 @@ function render({ model, el }) {
   }
 
   function drawCode() {
-    code.textContent = pytorchCode(settings(), { nTrain, source: model.get("_source"), batch: BATCH, momentum: MOMENTUM });
+    code.textContent = pytorchCode(settings(), { nTrain, source: model.get("_source") });
   }
 
   // --- what is done ---

@@ -4,21 +4,12 @@
 // Each rule is written as one number for each step and neuron, its `change`: by how much a weight grows for each unit
 // of input in that step. A rule's step for a weight is then the sum of its inputs times these numbers, and the window
 // of a rule is the mean of these numbers around the spikes.
-
-export const RULES = ["backpropagation", "three factors", "error x pre first", "Hebb", "STDP", "none"];
-/** How many steps to both sides of a spike the window is measured. */
-export const REACH = 8;
-
-/** The draw number `i` of a seed, in [0, 1) (mulberry32): the same as snn_helpers.widgets.uniform. */
-function draw(seed, i) {
-  const a = (seed + Math.imul(i + 1, 0x6d2b79f5)) | 0;
-  let x = Math.imul(a ^ (a >>> 15), a | 1);
-  x ^= x + Math.imul(x ^ (x >>> 7), x | 61);
-  return ((x ^ (x >>> 14)) >>> 0) / 4294967296;
-}
+import { BATCH, MOMENTUM, REACH, RULES, isOfPairs } from "./learning_rules.js";
+import { draw } from "./neuron.js";
+export { REACH } from "./learning_rules.js";
 
 /** A stream of draws of its own for each use: the streams of one seed, and of neighbouring ones, lie far apart. */
-export const STREAMS = { weights: 0, order: 1, flicker: 2, test: 3 };
+const STREAMS = { weights: 0, order: 1, flicker: 2, test: 3 };
 export function streamSeed(seed, name) {
   return (Math.imul(seed, 0x9e3779b1) + Math.imul(STREAMS[name] + 1, 0x85ebca6b)) >>> 0;
 }
@@ -34,7 +25,7 @@ export function unpackDigits(bytes, nPixels) {
 }
 
 /** A digit's frames: each pixel of each step times a draw, from draw number `from` on. */
-export function flickerInto(frames, image, nSteps, seed, from) {
+function flickerInto(frames, image, nSteps, seed, from) {
   const n = image.length;
   for (let t = 0, at = 0; t < nSteps; t++)
     for (let i = 0; i < n; i++, at++) frames[at] = image[i] * draw(seed, from + at);
@@ -137,8 +128,6 @@ class Layer {
       for (let i = 0; i < nInputs; i++)
         this.weights[isFirst ? j * nInputs + i : i * nNeurons + j] = edge * (2 * draw(seed, from++) - 1);
     for (let j = 0; j < nNeurons; j++) this.biases[j] = (2 * draw(seed, from++) - 1) / Math.sqrt(nInputs);
-    this.momentum.fill(0);
-    this.biasMomentum.fill(0);
     return from;
   }
 
@@ -238,11 +227,11 @@ export class Learner {
     return logits;
   }
 
-  /** The digit's loss and answer; the errors, derivatives of the loss by the logits, go to `this.errors`. */
+  /** The digit's loss and answer, and its logits; the errors, derivatives of the loss by the logits, go to `this.errors`. */
   read(logits, label) {
     const top = Math.max(...logits), sum = logits.reduce((total, value) => total + Math.exp(value - top), 0);
     this.errors = logits.map((value, k) => Math.exp(value - top) / sum - (k === label));
-    return { loss: Math.log(sum) + top - logits[label], answer: logits.indexOf(top) };
+    return { loss: Math.log(sum) + top - logits[label], answer: logits.indexOf(top), logits };
   }
 
   /**
@@ -296,8 +285,8 @@ export class Learner {
   }
 
   /** What a unit of input in each step does to the first layer's weights by a rule of pairs: rule_steps of chapter 8. */
-  changeByPairs(rule, decay) {
-    const { nNeurons, outputs, signals, change } = this.layers[0], n = this.nSteps - 1;
+  changeByPairs() {
+    const { nNeurons, outputs, signals, change } = this.layers[0], { rule, decay } = this, n = this.nSteps - 1;
     const tau = decay > 0 ? decay : 0.9; // a rule needs a window, also where the neuron forgets at once
     for (let j = 0; j < nNeurons; j++) {
       let nFired = 0, nSignals = 0, sum = 0;
@@ -333,7 +322,7 @@ export class Learner {
 
   begin(size, rule) {
     if (!RULES.includes(rule)) throw new Error(`rule must be one of ${RULES.join(", ")}, not ${rule}`);
-    Object.assign(this, { size, rule, byPairs: ["error x pre first", "Hebb", "STDP"].includes(rule) });
+    Object.assign(this, { size, rule, byPairs: isOfPairs(rule) });
     for (const layer of this.layers) { layer.step.fill(0); layer.biasStep.fill(0); }
     this.mean.fill(0);
     if (this.byPairs) { this.ruleStep.fill(0); this.ruleBias.fill(0); }
@@ -354,7 +343,7 @@ export class Learner {
       addForward(step, biasStep, first.signals, first.slopes, frames, nInputs, nNeurons, n, neuron.decay, this.room);
     else outer(step, biasStep);
     if (this.byPairs) {
-      this.changeByPairs(this.rule, neuron.decay);
+      this.changeByPairs();
       outer(this.ruleStep, this.ruleBias);
       for (let t = 0, at = 0; t < n; t++) for (let i = 0; i < nInputs; i++, at++) this.mean[i] += frames[at] / n / this.size;
     }
@@ -490,7 +479,7 @@ export function readWindow(window) {
 
 // --- training ---
 
-export const BATCH = 20, MOMENTUM = 0.5, LOSS_EVERY = 100;
+const LOSS_EVERY = 100; // digits
 const RUN_AWAY = 1e4; // a loss from which no training comes back; it guesses at about 2.3
 
 /** The order of the digits in an epoch. */
@@ -555,7 +544,7 @@ export class Training {
     const { learner, nTrain } = this, { n_steps: nSteps, seed, rule, learning_rate: rate } = this.settings;
     const neuron = this.settings;
     const at = this.seen % nTrain, size = Math.min(BATCH, nTrain - at);
-    if (at === 0 || !this.order) this.order = shuffled(nTrain, streamSeed(seed, "order"), Math.floor(this.seen / nTrain));
+    if (at === 0) this.order = shuffled(nTrain, streamSeed(seed, "order"), Math.floor(this.seen / nTrain));
     learner.begin(size, rule);
     for (let k = 0; k < size; k++) {
       const digit = this.order[at + k];

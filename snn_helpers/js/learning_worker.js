@@ -49,13 +49,7 @@ export function startLearning(tell, slice) {
     told = performance.now();
     const { learner, losses, tests, seen, cosine, diverged, window, settings } = training, [hidden] = learner.layers;
     const read = training.show(data.nTrain + watched);
-    const weights = Float32Array.from(hidden.weights), outputs = Float32Array.from(hidden.outputs);
-    const last = learner.layers.at(-1);
-    const means = Float32Array.from({ length: 10 }, (_, j) => {
-      let sum = 0;
-      for (let t = 0; t < settings.n_steps - 1; t++) sum += last.states[t * 10 + j];
-      return sum / settings.n_steps;
-    });
+    const weights = Float32Array.from(hidden.weights), outputs = Float32Array.from(hidden.outputs), means = Float32Array.from(read.logits);
     const message = { seen, losses, tests, cosine, diverged, running, window: readWindow(window), weights, outputs, means,
       answer: read.answer, label: data.labels[data.nTrain + watched], nHidden: hidden.nNeurons, nSteps: settings.n_steps,
       perSecond: seconds > 0.5 ? since / seconds : 0 };

@@ -1,9 +1,8 @@
 // The window among many spikes (chapter 8).
 import { windowAmongMany } from "./many_spikes_model.js";
-import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, noPenalty, panel, plot, remembering, round, span, valuesOf } from "./parts.js";
 
 const REACH = 10, STEPS = 60;
-const PENALTY = ["scale", "discharge"]; // the other resets do not use it
 const CONTROLS = [
   { name: "rate", label: "pulses of an input, a step", min: 0, max: 0.3, step: 0.01 },
   { name: "wanted", label: "share of spikes that are wanted", min: 0, max: 1, step: 0.05 },
@@ -11,8 +10,7 @@ const CONTROLS = [
   { name: "trials", label: "trials", min: 1, max: 200, step: 1 },
   { name: "decay", label: "decay β", min: 0, max: 1, step: 0.01 },
   { name: "threshold", label: "threshold θ", min: 0.1, max: 3, step: 0.05 },
-  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, more: true,
-    when: (get) => (PENALTY.includes(get("reset")) ? "" : `the reset "${get("reset")}" does not use it`) },
+  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: noPenalty, more: true },
   { name: "reset", label: "reset", options: RESETS, more: true },
   { name: "seed", label: "seed", min: 0, max: 999, step: 1, more: true },
 ];
@@ -38,18 +36,15 @@ function render({ model, el }) {
     ["output", "spike"], ["causal", "pre before post"]]), ...text.elements);
   el.append(frame("Explorer of the window among many spikes", controls.element, picture));
 
+  const windowOf = remembering(windowAmongMany);
   function draw() {
-    const settings = Object.fromEntries(NAMES.map((name) => [name, model.get(name)]));
-    const found = windowAmongMany({ ...settings, nSteps: STEPS, reach: REACH });
+    const settings = valuesOf(model, NAMES);
+    const found = windowOf({ ...settings, nSteps: STEPS, reach: REACH });
     const { width, height } = fitDrawing(svg, 540);
     const low = height < 420; // on a phone: the window, and what pulses earn
     const across = { left: 56, width: width - 66 };
     const time = { x: [-0.5, STEPS - 0.5], nX: Math.max(3, Math.floor(width / 80)) };
     const note = (area, top, words) => area.add("text", { x: width - 10, y: top, "text-anchor": "end" }, words);
-    const span = (values) => {
-      const least = Math.min(0, ...values), most = Math.max(0, ...values), room = 0.08 * (most - least || 1);
-      return [least - room, most + room];
-    };
     const { states, outputs, earned } = found.first;
     let top = 18;
     if (!low) {
@@ -58,7 +53,7 @@ function render({ model, el }) {
       const area = plot(svg, { ...across, ...time, top, height: 95, y, yLabel: "state", nY: 4 });
       note(area, top - 5, "one trial; dashed: the threshold");
       area.line([[-0.5, threshold], [STEPS - 0.5, threshold]], "threshold");
-      area.line(Array.from(states, (state, t) => [t, state]), "state");
+      area.line(states.map((state, t) => [t, state]), "state");
       outputs.forEach((output, t) => { if (output > 0) area.bar(t - 0.3, t + 0.3, threshold, threshold + output, "output"); });
       top += 95 + 24;
     }
@@ -73,14 +68,13 @@ function render({ model, el }) {
 
     top += tall + 58;
     const delays = found.change.map((_, i) => i - REACH);
-    const law = delays.map((d) => (d < 0 ? 0 : settings.decay ** d));
     const x = [-REACH - 0.7, REACH + 0.7], y = span([...found.change, ...found.left, 1]);
     const area = plot(svg, { ...across, x, y, top, height: height - top - 36, nX: Math.max(3, Math.floor(width / 80)), nY: low ? 3 : 5,
       xLabel: "delay Δt = t_post − t_pre (steps)", yLabel: "mean change" });
     note(area, top - 5, "dotted: left of a spike's own signal");
     area.bar(-0.5, x[1], ...y, "causal");
     area.line([[x[0], 0], [x[1], 0]], "axis");
-    for (const side of [(d) => d < 0, (d) => d >= 0]) area.line(delays.map((d, i) => [d, law[i]]).filter(([d]) => side(d)), "law");
+    area.law(delays, delays.map((d) => (d < 0 ? 0 : settings.decay ** d)));
     area.line(found.left.map((share, n) => [n, share]), "output");
     delays.forEach((d, i) => { if (found.pairs[i] > 0) area.dot(d, found.change[i], "measured"); });
 

@@ -1,5 +1,5 @@
 // The window among many spikes (chapter 8): what a pulse earns, by its delay to each spike of a neuron that fires often.
-import { neuronStep, resetSlope, uniform } from "./neuron.js";
+import { resetSlope, runOver, uniform } from "./neuron.js";
 
 const INPUTS = 20, WEIGHT = 0.25;
 
@@ -11,18 +11,13 @@ const INPUTS = 20, WEIGHT = 0.25;
 export function trial(k, settings) {
   const { rate, decay, wanted, seed, nSteps } = settings;
   const draws = uniform(seed, nSteps * (INPUTS + 1), k * nSteps * (INPUTS + 1));
-  const pulses = new Float64Array(nSteps), errors = new Float64Array(nSteps), states = new Float64Array(nSteps);
-  const outputs = new Float64Array(nSteps), slopes = new Float64Array(nSteps), earned = new Float64Array(nSteps);
-  const atSpike = resetSlope(settings);
-  let state = 0;
+  const pulses = new Float64Array(nSteps), errors = new Float64Array(nSteps), earned = new Float64Array(nSteps);
   for (let t = 0, at = 0; t < nSteps; t++) {
     for (let i = 0; i < INPUTS; i++, at++) pulses[t] += draws[at] < rate ? 1 : 0;
     errors[t] = draws[at++] < wanted ? 1 : -1;
-    const step = neuronStep(WEIGHT * pulses[t], state, settings);
-    states[t] = state = step.state;
-    outputs[t] = step.output;
-    slopes[t] = step.output > 0 ? atSpike : 1;
   }
+  const { states, outputs } = runOver(pulses.map((n) => WEIGHT * n), settings), atSpike = resetSlope(settings);
+  const slopes = outputs.map((output) => (output > 0 ? atSpike : 1));
   let later = 0;
   for (let t = nSteps - 1; t >= 0; t--) {
     later = (outputs[t] > 0 ? errors[t] : 0) + slopes[t] * decay * later;

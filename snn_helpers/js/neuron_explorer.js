@@ -1,6 +1,7 @@
 // One neuron, driven by a flickering current (chapter 1).
-import { flickeringCurrent, runNeuron } from "./simulation.js";
-import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { flickeringCurrent } from "./neuron.js";
+import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, noPenalty, panel, plot, round, valuesOf } from "./parts.js";
+import { runNeuron } from "./simulation.js";
 
 /** Reasons why a setting changes nothing that is seen, as things are; "" where it does. */
 function withoutCurrent(get) {
@@ -8,12 +9,11 @@ function withoutCurrent(get) {
 }
 
 function withoutSpike(get) {
-  const { spikes } = runNeuron(currentOf(get), settingsOf(get));
-  return withoutCurrent(get) || (spikes.length === 0 ? "the neuron does not fire" : "");
+  return withoutCurrent(get) || (runNeuron(currentOf(get), settingsOf(get)).spikes.length === 0 ? "the neuron does not fire" : "");
 }
 
 function withoutPenalty(get) {
-  return withoutSpike(get) || (["subtract", "zero"].includes(get("reset")) ? `the reset “${get("reset")}” has no penalty` : "");
+  return withoutSpike(get) || noPenalty(get);
 }
 
 function withoutFlicker(get) {
@@ -55,7 +55,7 @@ function describe(result, nSteps) {
 function render({ model, el }) {
   const overTime = drawing(), intervals = drawing();
   const text = liveText();
-  const controls = panel(model, "neuron", CONTROLS, { watch: ["n_steps"] });
+  const controls = panel(model, "neuron", CONTROLS, ["n_steps"]);
   const picture = make("div", { class: "snn-picture" }, overTime, legend([
     ["state", "state, as each step leaves it"], ["threshold", "threshold"], ["output", "output, a graded spike"],
     ["rest", "rests: thrown below zero, and not yet back"]]), intervals, ...text.elements);

@@ -1,32 +1,33 @@
 // One neuron, nudged once: the straight line that autograd draws, and what the nudge really does (chapter 7).
-import { N_STEPS, bothWindows, noisyCurrents, runNudged, totalChanges, totalSlope } from "./nudge_model.js";
-import { RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, signed } from "./parts.js";
+import { spikeSteps } from "./neuron.js";
+import { N_STEPS, bothWindows, noisyCurrents, runNudged, totalChanges } from "./nudge_model.js";
+import {
+  RESETS, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, noPenalty, panel, plot, remembering, round, signed, valuesOf,
+} from "./parts.js";
 
 const MOST = 0.5; // the largest nudge of the slider and of the curve
 const FIXED = { decay: 0.9, threshold: 1 };
-// Reasons why a setting changes nothing that is seen, as things are; "" where it does.
-const withoutPenalty = (get) => (["subtract", "zero"].includes(get("reset")) ? `the reset “${get("reset")}” has no penalty` : "");
+// Why a setting changes nothing that is seen, as things are; "" where it does.
 const withoutNoise = (get) => (get("noise") === 0 ? "the current has no noise" : "");
 
 const CONTROLS = [
   { name: "size", label: "size of the nudge", min: -MOST, max: MOST, step: 0.005 },
   { name: "at", label: "step of the nudge", min: 0, max: N_STEPS - 1, step: 1 },
   { name: "trials", label: "trials, averaged", min: 1, max: 200, step: 1, when: withoutNoise },
-  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: withoutPenalty },
+  { name: "penalty", label: "penalty p", min: 0, max: 4, step: 0.05, when: noPenalty },
   { name: "reset", label: "reset", options: RESETS },
   { name: "mean", label: "mean current", min: 0, max: 1.2, step: 0.01, more: true },
   { name: "noise", label: "noise of the current", min: 0, max: 0.5, step: 0.01, more: true },
   { name: "seed", label: "seed", min: 0, max: 999, step: 1, when: withoutNoise, more: true },
 ];
-
-const firedAt = (outputs) => outputs.flatMap((output, t) => (output > 0 ? [t] : []));
+const NAMES = CONTROLS.map(({ name }) => name);
 
 function listed(steps) {
   return `${steps.length === 1 ? "step" : "steps"} ${steps.join(", ")}`;
 }
 
 function describe({ size, at, trials }, before, after, slope, change) {
-  const [old, now] = [before, after].map(({ outputs }) => firedAt(outputs));
+  const [old, now] = [before, after].map(({ outputs }) => spikeSteps(outputs));
   const made = now.filter((t) => !old.includes(t)), lost = old.filter((t) => !now.includes(t));
   const moved = [
     made.length ? `it makes a spike at ${listed(made)}` : "",
@@ -49,12 +50,20 @@ function render({ model, el }) {
     ["threshold", "threshold"]]), byDelay, ...text.elements);
   el.append(frame("Nudge explorer", controls.element, picture));
 
+  // The trials, and how the sum of all outputs changes with the size of the nudge: what dragging the size leaves as it is.
+  const curveOf = remembering(({ reach, ...given }) => {
+    const trials = noisyCurrents(given), nPoints = given.trials > 20 ? 100 : 400;
+    const sizes = Array.from({ length: nPoints + 1 }, (_, k) => reach * (2 * (k / nPoints) - 1));
+    return { trials, sizes, changes: totalChanges(trials, given.at, sizes, given) };
+  });
+
   function draw() {
-    const settings = Object.fromEntries(CONTROLS.map(({ name }) => [name, model.get(name)]));
-    const { at, size } = settings;
-    const neuron = { ...FIXED, penalty: settings.penalty, reset: settings.reset };
-    const trials = noisyCurrents(settings);
-    const before = runNudged(trials[0], at, 0, neuron), after = runNudged(trials[0], at, size, neuron);
+    const { size, ...others } = { ...FIXED, ...valuesOf(model, NAMES) }, { at } = others;
+    const reach = Math.max(MOST, Math.abs(size)), { trials, sizes, changes } = curveOf({ ...others, reach });
+    const before = runNudged(trials[0], at, 0, others), after = runNudged(trials[0], at, size, others);
+    const windows = bothWindows(trials, at, size === 0 ? 0.005 : size, others);
+    const slope = windows.autograd.reduce((sum, each) => sum + each, 0);
+    const [change] = totalChanges(trials, at, [size], others);
     const { width, height } = fitDrawing(svg, 330);
     const across = { left: 52, width: width - 62 }, nX = Math.max(3, Math.floor(across.width / 80));
     const free = height - 92;
@@ -72,11 +81,6 @@ function render({ model, el }) {
     });
 
     // The sum of all outputs against the size of the nudge.
-    const reach = Math.max(MOST, Math.abs(size)), nPoints = settings.trials > 20 ? 100 : 400;
-    const sizes = Array.from({ length: nPoints + 1 }, (_, k) => reach * (2 * (k / nPoints) - 1));
-    const changes = totalChanges(trials, at, sizes, neuron);
-    const [change] = totalChanges(trials, at, [size], neuron);
-    const slope = totalSlope(trials, at, neuron);
     const most = 1.1 * Math.max(0.1, ...changes.map(Math.abs), Math.abs(change), Math.min(1.5, Math.abs(slope) * reach));
     const bySize = plot(svg, { ...across, top: 0.5 * free + 54, height: 0.5 * free, x: [-reach, reach], y: [-most, most], nX, nY: 5,
       yLabel: "change", xLabel: "size of the nudge" });
@@ -89,21 +93,20 @@ function render({ model, el }) {
     bySize.dot(size, change, "second");
 
     // Output by output, per unit of nudge.
-    const windows = bothWindows(trials, at, size === 0 ? 0.005 : size, neuron);
     const shown = Math.min(10, N_STEPS - at);
     fitDrawing(byDelay, 150);
     const values = [...windows.autograd.slice(0, shown), ...windows.measured.slice(0, shown)];
     const top = Math.max(0.2, ...values), bottom = Math.min(-0.2, ...values), margin = 0.1 * (top - bottom);
-    const perUnit = plot(byDelay, { ...across, top: 8, height: 104, x: [-0.5, Math.max(1, shown) - 0.5], y: [bottom - margin, top + margin], nX, nY: 3,
+    const perUnit = plot(byDelay, { ...across, top: 8, height: 104, x: [-0.5, shown - 0.5], y: [bottom - margin, top + margin], nX, nY: 3,
       yLabel: "per unit", xLabel: "steps after the nudge" });
-    perUnit.line([[-0.5, 0], [Math.max(1, shown) - 0.5, 0]], "axis");
+    perUnit.line([[-0.5, 0], [shown - 0.5, 0]], "axis");
     [["autograd", "first"], ["measured", "second"]].forEach(([name, kind]) => {
       const points = windows[name].slice(0, shown).map((value, d) => [d, value]);
       perUnit.line(points, kind);
       for (const point of points) perUnit.dot(...point, kind);
     });
 
-    const told = describe(settings, before, after, slope, change);
+    const told = describe({ size, at, trials: trials.length }, before, after, slope, change);
     svg.setAttribute("aria-label", `The neuron over time with and without the nudge; below it the change of the sum of its outputs against the size of the nudge, autograd's straight line and what really happens. ${told}`);
     byDelay.setAttribute("aria-label", `The change of each output per unit of nudge, by the steps after it. Autograd: ${
       windows.autograd.slice(0, shown).map((value) => round(value, 2)).join(", ")}. Measured with a nudge up and down: ${
@@ -111,7 +114,7 @@ function render({ model, el }) {
     text.tell(told);
   }
 
-  const stopDrawing = keepDrawn(model, CONTROLS.map(({ name }) => name), picture, draw);
+  const stopDrawing = keepDrawn(model, NAMES, picture, draw);
   return () => { stopDrawing(); controls.stop(); text.stop(); };
 }
 

@@ -1,5 +1,5 @@
 // One neuron in a noisy current, nudged once: what autograd says of it, and what really happens (chapter 7).
-import { neuronStep, resetSlope, uniform } from "./neuron.js";
+import { resetSlope, runOver, uniform } from "./neuron.js";
 
 export const N_STEPS = 40;
 
@@ -14,19 +14,11 @@ export function noisyCurrents({ mean, noise, seed, trials }) {
 
 /** The neuron from rest, with a nudge of `size` added to the current of step `at`; its spikes are free to move. */
 export function runNudged(currents, at, size, neuron) {
-  const states = [], outputs = [];
-  let state = 0;
-  currents.forEach((current, t) => {
-    const step = neuronStep(t === at ? current + size : current, state, neuron);
-    state = step.state;
-    states.push(state);
-    outputs.push(step.output);
-  });
-  return { states, outputs };
+  return runOver(currents.map((current, t) => (t === at ? current + size : current)), neuron);
 }
 
 /** Autograd's derivatives of the outputs of all steps by the nudge, where that is 0: the spikes stay where they are. */
-export function outputSlopes(currents, at, neuron) {
+function outputSlopes(currents, at, neuron) {
   const { outputs } = runNudged(currents, at, 0, neuron);
   const slope = resetSlope(neuron);
   let dState = 0;
@@ -46,18 +38,13 @@ export function bothWindows(trials, at, size, neuron) {
     const [up, down] = [size, -size].map((each) => runNudged(currents, at, each, neuron).outputs);
     for (let d = 0; d < n; d++) {
       autograd[d] += slopes[at + d] / trials.length;
-      if (size !== 0) measured[d] += (up[at + d] - down[at + d]) / (2 * size) / trials.length;
+      measured[d] += (up[at + d] - down[at + d]) / (2 * size) / trials.length;
     }
   }
   return { autograd: Array.from(autograd), measured: Array.from(measured) };
 }
 
 const total = (values) => values.reduce((sum, value) => sum + value, 0);
-
-/** The slope that autograd gives to the sum of all outputs, in the mean over trials. */
-export function totalSlope(trials, at, neuron) {
-  return total(trials.map((currents) => total(outputSlopes(currents, at, neuron)))) / trials.length;
-}
 
 /** By how much each of these nudges really changes the sum of all outputs, in the mean over trials. */
 export function totalChanges(trials, at, sizes, neuron) {

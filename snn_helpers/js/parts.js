@@ -44,6 +44,8 @@ export function newId(name) {
 }
 
 export const RESETS = ["scale", "discharge", "subtract", "zero"];
+/** Why the penalty has no effect, or "". */
+export const noPenalty = (get) => (["subtract", "zero"].includes(get("reset")) ? `the reset “${get("reset")}” has no penalty` : "");
 
 /**
  * Settings of the model, as controls describe them: {name, label, min, max, step} or {name, label, options}; and, if
@@ -69,10 +71,30 @@ export function set(model, values) {
   model.save_changes?.(); // not every host has something to save to
 }
 
+/** The model's values of these names. */
+export function valuesOf(model, names) {
+  return Object.fromEntries(names.map((name) => [name, model.get(name)]));
+}
+
+/** The same function, which has its last result ready: for where another width, or what is picked to be shown, draws again. */
+export function remembering(compute) {
+  let key, found;
+  return (given) => {
+    const now = JSON.stringify(given);
+    if (now !== key) [key, found] = [now, compute(given)];
+    return found;
+  };
+}
+
 /** Bytes as a DataView, however the host hands them over: some as a buffer, and a host that has only JSON in base64. */
 export function viewOf(value) {
   if (typeof value === "string") return new DataView(Uint8Array.from(atob(value), (letter) => letter.charCodeAt(0)).buffer);
   return ArrayBuffer.isView(value) ? new DataView(value.buffer, value.byteOffset, value.byteLength) : new DataView(value);
+}
+
+export function bytesOf(value) {
+  const { buffer, byteOffset, byteLength } = viewOf(value);
+  return new Uint8Array(buffer, byteOffset, byteLength);
 }
 
 /** Call `told` when one of the settings changes; returns what ends it, where the host has a way to. */
@@ -130,15 +152,14 @@ function control(model, spec) {
 }
 
 /**
- * All controls, the reset button and, on a page that is not a notebook, the link that carries the settings.
- *
- * `only`: names of the controls to show, in this order; `more`: names of those that are folded away. Both are else what
- * Python was given (`controls`, `more`), or all of them with none folded.
- * `watch`: what else than the controls' own settings the reasons (`when`) look at.
+ * The controls, the reset button and, on a page that is not a notebook, the link that carries the settings. A chapter
+ * names the controls that it shows, and those that are folded away (`controls`, `more`); else all are shown, and those
+ * that say so themselves are folded. `watch`: what else than the controls' own settings the reasons (`when`) look at.
  */
-export function panel(model, key, given, { only = model.get("_controls"), more = model.get("_more"), watch = [] } = {}) {
+export function panel(model, key, given, watch = []) {
+  const only = model.get("_controls");
   const chosen = only ? only.map((name) => given.find((spec) => spec.name === name)).filter(Boolean) : given;
-  const start = { ...Object.fromEntries(given.map(({ name }) => [name, model.get(name)])), ...model.get("_start") };
+  const start = { ...valuesOf(model, given.map(({ name }) => name)), ...model.get("_start") };
   // A slider reaches what it was started with.
   const specs = chosen.map((spec) => (spec.options ? spec
     : { ...spec, min: Math.min(spec.min, start[spec.name]), max: Math.max(spec.max, start[spec.name]) }));
@@ -153,7 +174,7 @@ export function panel(model, key, given, { only = model.get("_controls"), more =
   const weigh = () => controls.forEach((each) => each.weigh());
   stops.push(listen(model, [...new Set([...given.map(({ name }) => name), ...watch])], weigh));
   weigh();
-  const isFolded = (spec) => Boolean(more?.includes(spec.name) || spec.more);
+  const isFolded = (spec) => Boolean(model.get("_more")?.includes(spec.name) || (!only && spec.more));
   const rows = (folded) => controls.filter((_, k) => isFolded(specs[k]) === folded).map(({ row }) => row);
   const fold = make("details", { class: "snn-more" }, make("summary", {}, "More settings"),
     make("div", { class: "snn-controls" }, ...rows(true)));
@@ -333,8 +354,15 @@ export function drawing() {
   return svg;
 }
 
+/** Ends for an axis of these values: zero is among them, and there is some room. */
+export function span(values) {
+  const least = Math.min(0, ...values), most = Math.max(0, ...values), room = 0.08 * (most - least || 1);
+  return [least - room, most + room];
+}
+
 /** Values for ticks, about `n` of them, round in the decimal system. */
 export function ticks(low, high, n) {
+  if (!(n > 0)) return [];
   const rough = (high - low) / n || 1;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough * 0.999);
@@ -367,10 +395,14 @@ export function plot(svg, { left, top, width, height, x, y, xLabel = "", yLabel 
   if (yLabel) {
     add("text", { transform: `translate(${left - 42} ${top + height / 2}) rotate(-90)`, "text-anchor": "middle" }, yLabel);
   }
+  const line = (points, kind) => add("polyline", {
+    points: points.map(([a, b]) => `${px(a).toFixed(2)},${py(b).toFixed(2)}`).join(" "), class: `snn-line snn-${kind}` });
   return {
-    px, py, add,
-    line: (points, kind) => add("polyline", {
-      points: points.map(([a, b]) => `${px(a).toFixed(2)},${py(b).toFixed(2)}`).join(" "), class: `snn-line snn-${kind}` }),
+    px, py, add, line,
+    // A window jumps between a pulse after the spike and one in its step: two pieces of line.
+    law(delays, values) {
+      for (const side of [(d) => d < 0, (d) => d >= 0]) line(delays.map((d, i) => [d, values[i]]).filter(([d]) => side(d)), "law");
+    },
     area: (points, kind) => add("polygon", {
       points: points.map(([a, b]) => `${px(a).toFixed(2)},${py(b).toFixed(2)}`).join(" "), class: `snn-area snn-${kind}` }),
     bar: (a0, a1, b0, b1, kind) => add("rect", {

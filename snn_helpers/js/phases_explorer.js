@@ -1,7 +1,7 @@
 // A small Boltzmann machine and the two phases that teach it, live: chapter 14.
 
 import { cosine, cycleOf, divergence, exactGradient, stepAlong } from "./phases_model.js";
-import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, set } from "./parts.js";
+import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, remembering, round, set } from "./parts.js";
 
 const CONTROLS = [
   { name: "rule", label: "rule", options: ["two phases", "transition"] },
@@ -42,10 +42,13 @@ function render({ model, el }) {
   });
   controls.element.append(make("div", { class: "snn-actions" }, ...buttons));
   const picture = make("div", { class: "snn-picture" }, svg, legend([
-    ["state", "a visible neuron fires"], ["fired", "a hidden neuron fires"], ["learns", "the synapses learn"],
+    ["state", "a visible neuron fires"], ["law", "a hidden neuron fires"], ["learns", "the synapses learn"],
     ["plus", "above zero"], ["minus", "below zero"]]), below, ...text.elements);
   el.append(frame("Phases explorer", controls.element, picture));
   let waiting = 0, path = [];
+  // What the machine does, and what it should do: kept, for another picture, and for the update that follows.
+  const cycleNow = remembering(({ machine, settings }) => ({ cycle: cycleOf(machine, pictures, settings),
+    exact: exactGradient(machine, pictures), now: divergence(machine, pictures) }));
 
   const machineNow = () => ({ weight: model.get("weight"), visible: model.get("visible_bias"), hidden: model.get("hidden_bias") });
   const settingsNow = () => ({
@@ -56,9 +59,9 @@ function render({ model, el }) {
 
   function learn(n) {
     clearTimeout(waiting);
-    const machine = machineNow();
-    const next = stepAlong(machine, cycleOf(machine, pictures, settingsNow()).gradient, model.get("learning_rate"));
-    path.push([model.get("updates"), divergence(machine, pictures)]);
+    const machine = machineNow(), { cycle, now } = cycleNow({ machine, settings: settingsNow() });
+    const next = stepAlong(machine, cycle.gradient, model.get("learning_rate"));
+    path.push([model.get("updates"), now]);
     const updates = model.get("updates") + 1;
     set(model, { weight: next.weight, visible_bias: next.visible, hidden_bias: next.hidden, updates });
     // Unless the machine was set back meanwhile.
@@ -68,34 +71,32 @@ function render({ model, el }) {
   function draw() {
     const settings = settingsNow(), machine = machineNow(), { nSteps, nCopies, rest, rule } = settings;
     const updates = model.get("updates"), shown = (model.get("picture") - 1) % pictures.length;
-    const cycle = cycleOf(machine, pictures, settings), exact = exactGradient(machine, pictures);
-    const turn = cosine(cycle.gradient, exact);
-    const now = divergence(machine, pictures);
+    const { cycle, exact, now } = cycleNow({ machine, settings }), turn = cosine(cycle.gradient, exact);
     const after = divergence(stepAlong(machine, cycle.gradient, model.get("learning_rate")), pictures);
 
     const { width, height } = fitDrawing(svg, 310);
     const nV = machine.visible.length, nH = machine.hidden.length;
     const left = 52, cell = Math.floor(Math.min(17, (width - 10 - 12 * 3) / 4 / nV));
     const tall = height - 26 - 34 - 30 - cell * nH;
-    const low = 0.3, high = nV + nH + 1.9; // the first neuron's row is 1, so that no tick falls among them
+    const low = -0.7, high = nV + nH + 0.9;
     const nAll = cycle.halves.length * nSteps;
     const raster = plot(svg, { left, top: 26, width: width - left - 10, height: tall, x: [-0.5, nAll - 0.5], y: [low, high],
-      nX: Math.max(3, Math.floor(width / 80)), nY: 0.01, xLabel: "time (steps)" });
+      nX: Math.max(3, Math.floor(width / 80)), nY: 0, xLabel: "time (steps)" });
     raster.add("text", { x: left, y: 14, "font-weight": 600 }, `cosine of ${width < 450 ? "Δw" : "the weights' change"} with the exact gradient: ${round(turn, 2)}`);
-    raster.add("text", { x: left - 6, y: raster.py(nV / 2 + 0.5) + 4, "text-anchor": "end" }, "visible");
-    raster.add("text", { x: left - 6, y: raster.py(nV + nH / 2 + 0.5) + 4, "text-anchor": "end" }, "hidden");
+    raster.add("text", { x: left - 6, y: raster.py(nV / 2 - 0.5) + 4, "text-anchor": "end" }, "visible");
+    raster.add("text", { x: left - 6, y: raster.py(nV + nH / 2 - 0.5) + 4, "text-anchor": "end" }, "hidden");
     cycle.halves.forEach((half, k) => {
       const begin = k * nSteps;
       const learns = rule === "transition" ? (k === 2 ? 0 : null) : Math.floor(nSteps / 2);
       if (learns !== null) raster.bar(begin + learns - 0.5, begin + nSteps - 0.5, low, high, "learns");
       if (k > 0) raster.line([[begin - 0.5, low], [begin - 0.5, high]], "threshold");
       const name = k === 1 ? "free" : "data";
-      raster.word(begin + nSteps / 2 - 0.5, nV + nH + 1.1, rule === "transition" ? name : `${name} ${k ? "−" : "+"}`, "name", "middle");
+      raster.word(begin + nSteps / 2 - 0.5, nV + nH + 0.1, rule === "transition" ? name : `${name} ${k ? "−" : "+"}`, "name", "middle");
       half.slice(1).forEach((layers, t) => layers.forEach((steps, level) => {
         const n = level === 0 ? nV : nH;
         for (let i = 0; i < n; i++) {
           if (steps[shown * n + i] !== rest + 1) continue;
-          const y = i + 1 + (level === 0 ? 0 : nV);
+          const y = i + (level === 0 ? 0 : nV);
           raster.add("line", { x1: raster.px(begin + t), x2: raster.px(begin + t), y1: raster.py(y - 0.38), y2: raster.py(y + 0.38),
             class: `snn-line ${level === 0 ? "snn-state" : "snn-law"}` });
         }

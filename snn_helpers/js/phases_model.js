@@ -64,7 +64,7 @@ export function divergence(machine, pictures) {
 }
 
 /** Copies of a machine at rest, and the draws that they have had so far. */
-export function atRest(machine, nCopies, seed) {
+function atRest(machine, nCopies, seed) {
   const layer = (n) => ({ n, potentials: new Float64Array(nCopies * n), left: new Uint8Array(nCopies * n) });
   return { nCopies, seed, drawn: 0, layers: [layer(machine.visible.length), layer(machine.hidden.length)] };
 }
@@ -74,7 +74,7 @@ export function atRest(machine, nCopies, seed) {
  * step and after each, [nSteps + 1][layer][copy * n + neuron]. `pictures`: copy c is shown the picture c, counted round;
  * null: the copies run free. What `copies` are is moved on.
  */
-export function halfCycle(machine, copies, pictures, { nSteps, decay, rest }) {
+function halfCycle(machine, copies, pictures, { nSteps, decay, rest }) {
   const { nCopies, layers } = copies, [below, above] = layers;
   const length = rest + 1, correction = Math.log(length);
   const history = [layers.map(({ left }) => left)];
@@ -138,13 +138,13 @@ const scaled = ({ weight, visible, hidden }, by) => ({
 });
 
 /** How often neighbours are on together, one step apart, in either order; and each by itself. */
-export function coincidences(machine, history) {
+function coincidences(machine, history) {
   const { found, nPairs } = sumUp(machine, history, (v0, v1, h0, h1) => (h1 * v0 + h0 * v1) / 2, (_, after) => after);
   return scaled(found, 1 / nPairs);
 }
 
 /** The sum over time of pre × change of post, of both synapses of a pair: the mean over the copies. */
-export function changes(machine, history) {
+function changes(machine, history) {
   const { found, nCopies } = sumUp(machine, history,
     (v0, v1, h0, h1) => (h1 - h0) * v0 + h0 * (v1 - v0), (before, after) => after - before);
   return scaled(found, 1 / nCopies);

@@ -94,7 +94,7 @@ function render({ model, el }) {
     text.tell(told);
   }
 
-  const stopDrawing = keepDrawn(model, [...CONTROLS.map(({ name }) => name), "_rows"], picture, draw);
+  const stopDrawing = keepDrawn(model, CONTROLS.map(({ name }) => name), picture, draw);
   return () => { stopDrawing(); controls.stop(); text.stop(); };
 }
 

@@ -3,7 +3,7 @@
 import {
   TWICE, activityOf, autocorrelation, beat, hasRhythm, isStill, offsetsOf, shuffled, spectra, spikeTimes, synchrony,
 } from "./rhythm_model.js";
-import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, remembering, round, valuesOf } from "./parts.js";
 
 const alone = (get) => (get("feedback") === 0 ? "nobody hears anybody at feedback 0" : "");
 const CONTROLS = [
@@ -40,13 +40,24 @@ function render({ model, el }) {
   el.append(frame("Rhythm explorer", controls.element, picture));
   let waiting = 0;
 
-  function drawPopulation(trains, settings, activity, verdict) {
+  // What the neurons do, and, at once or when all shuffles are made, what is `told` of it: kept for another width.
+  const hear = remembering((settings) => {
+    const trains = spikeTimes(settings), nSteps = settings.nListened, found = spectra(trains ?? [], nSteps);
+    const activity = activityOf(trains ?? [], nSteps);
+    const told = !trains
+      ? ["No rhythm: the outputs grow without end", "More comes back than was put out: the neurons excite each other too much."]
+      : isStill(found) ? ["No rhythm: nothing changes", "All neurons are silent, or fire at every step."] : null;
+    return { trains: trains ?? [], activity, auto: autocorrelation(activity, N_LAGS), found, ratio: synchrony(found), shuffles: [], told };
+  });
+
+  /** Returns the title, which the verdict is written into. */
+  function drawPopulation({ trains, activity }, settings) {
     const { width, height } = fitDrawing(svg, 290);
     const nShown = width < 450 ? 80 : 160;
     const across = { left: 52, width: width - 62, x: [-0.5, nShown - 0.5], nX: Math.max(3, Math.floor(width / 80)) };
     const tall = height - 120;
     const raster = plot(svg, { ...across, top: 26, height: tall, y: [-1, settings.n], nY: 3, yLabel: "neuron" });
-    raster.add("text", { x: 52, y: 16, "font-weight": 600 }, verdict);
+    const title = raster.add("text", { x: 52, y: 16, "font-weight": 600 });
     const nInhibitory = Math.floor(settings.inhibitory * settings.n + 0.5);
     const marks = { law: "", state: "" };
     const half = Math.max(1, (0.4 * tall) / settings.n);
@@ -62,9 +73,11 @@ function render({ model, el }) {
     const sum = plot(svg, { ...across, top: 26 + tall + 10, height: 46, y: [0, most * 1.05], nY: 1,
       xLabel: "time after the burn-in (steps)", yLabel: "share" });
     sum.line(Array.from(activity.subarray(0, nShown), (share, t) => [t, share]), "whole");
+    return title;
   }
 
-  function drawTime(auto, ratio, chance) {
+  /** Returns what draws the synchrony, beside that of the shuffles once it is known. */
+  function drawTime({ auto, ratio }) {
     const room = below.parentElement.clientWidth;
     const beside = room >= 520;
     const { width } = fitDrawing(below, beside ? 165 : 345);
@@ -75,44 +88,44 @@ function render({ model, el }) {
       xLabel: "lag (steps)", yLabel: "autocorrelation" });
     lags.line([[0, 0], [N_LAGS, 0]], "axis");
     lags.line(auto.map((value, lag) => [lag, value]), "whole");
-    const most = Math.max(2.6, ...ratio, ...(chance ?? []));
-    const waves = plot(below, { left: beside ? wide + 114 : 52, top: beside ? 8 : 185, width: wide, height: 115,
-      x: [0, 0.5], y: [0, most * 1.05], nX, xLabel: "frequency (cycles a step)", yLabel: "synchrony" });
-    const curve = (values) => Array.from(values, (value, k) => [(k + 1) / (2 * values.length), value]);
-    if (chance) waves.line(curve(chance), "chance");
-    waves.line(curve(ratio), "whole");
-    waves.line([[0, TWICE], [0.5, TWICE]], "threshold");
+    return (chance = []) => {
+      if (below.childElementCount > 1) below.lastElementChild.remove();
+      const most = Math.max(2.6, ...ratio, ...chance);
+      const waves = plot(below, { left: beside ? wide + 114 : 52, top: beside ? 8 : 185, width: wide, height: 115,
+        x: [0, 0.5], y: [0, most * 1.05], nX, xLabel: "frequency (cycles a step)", yLabel: "synchrony" });
+      const curve = (values) => Array.from(values, (value, k) => [(k + 1) / (2 * values.length), value]);
+      waves.line(curve(chance), "output");
+      waves.line(curve(ratio), "whole");
+      waves.line([[0, TWICE], [0.5, TWICE]], "threshold");
+    };
   }
 
   function draw() {
     clearTimeout(waiting);
-    const settings = Object.fromEntries(SETTINGS.map((name) => [name, model.get(name)]));
-    const nSteps = settings.nListened = model.get("n_listened");
-    const trains = spikeTimes(settings);
-    const show = (verdict, reasons, chance = null) => {
-      drawPopulation(trains ?? [], settings, activity, verdict);
-      drawTime(auto, ratio, chance);
+    const settings = { ...valuesOf(model, SETTINGS), nListened: model.get("n_listened") }, heard = hear(settings);
+    const title = drawPopulation(heard, settings), drawWaves = drawTime(heard);
+    const show = (verdict, reasons, chance) => {
+      title.textContent = verdict;
+      drawWaves(chance);
       svg.setAttribute("aria-label", `The spikes of ${settings.n} neurons over time, and the share that fires. ${verdict}.`);
       below.setAttribute("aria-label", `The autocorrelation of that share, and its synchrony at each frequency beside the `
         + `shuffles. ${verdict}. ${reasons}`);
       if (reasons) text.tell(`${verdict}. ${reasons}`);
     };
-    const activity = activityOf(trains ?? [], nSteps), auto = autocorrelation(activity, N_LAGS);
-    const found = spectra(trains ?? [], nSteps), ratio = synchrony(found);
-    if (!trains) return show("No rhythm: the outputs grow without end", "More comes back than was put out: the neurons excite each other too much.");
-    if (isStill(found)) return show("No rhythm: nothing changes", "All neurons are silent, or fire at every step.");
-    show("Listening …", "");
-    const offsets = offsetsOf(settings.seed, N_SHUFFLES, settings.n, nSteps), shuffles = [];
+    show(...(heard.told ?? ["Listening …", ""]));
+    if (heard.told) return;
+    const { trains, found, shuffles } = heard, offsets = offsetsOf(settings.seed, N_SHUFFLES, settings.n, settings.nListened);
     const goOn = () => {
       const end = performance.now() + SLICE;
       while (shuffles.length < offsets.length && performance.now() < end)
-        shuffles.push(shuffled(trains, offsets[shuffles.length], nSteps));
+        shuffles.push(shuffled(trains, offsets[shuffles.length], settings.nListened));
       if (shuffles.length < offsets.length) {
         waiting = setTimeout(goOn, 0);
         return;
       }
-      const heard = beat(found, shuffles);
-      show(...judged(heard), heard.chance);
+      const all = beat(found, shuffles);
+      heard.told = [...judged(all), all.chance];
+      show(...heard.told);
     };
     waiting = setTimeout(goOn, 0);
   }

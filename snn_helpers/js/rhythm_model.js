@@ -11,13 +11,13 @@ const TOO_LARGE = 1e6; // an output beyond this one grows without end
  * Who hears whom, row by row, `[n * n]`: of the n neurons the first ones inhibit, the others excite. The sizes are drawn
  * between 0 and twice their mean, feedback / n.
  */
-export function weightsOf({ n, inhibitory, feedback, seed }) {
+function weightsOf({ n, inhibitory, feedback, seed }) {
   const nInhibitory = Math.floor(inhibitory * n + 0.5);
   return uniform(seed, n * n).map((u, k) => ((k % n < nInhibitory ? -1 : 1) * feedback * 2 * u) / n);
 }
 
 /** What comes from outside, `[BURN_IN + nListened][n]`: for each neuron draws of its own, and a start of its own. */
-export function currentsOf({ n, current, noise, seed, nListened }) {
+function currentsOf({ n, current, noise, seed, nListened }) {
   const starts = uniform(seed, n, n * n).map((u) => Math.floor(u * (BURN_IN / 2)));
   const draws = uniform(seed, n * (BURN_IN + nListened), n * n + n);
   return Array.from({ length: BURN_IN + nListened }, (_, t) => Float64Array.from({ length: n }, (_, i) =>
@@ -105,7 +105,7 @@ export function synchrony({ together, alone }) {
 }
 
 /** Each train moved round in a circle by an offset of its own. */
-export function moveRound(trains, offsets, nSteps) {
+function moveRound(trains, offsets, nSteps) {
   return trains.map((train, i) => train.map((step) => (step - offsets[i] + nSteps) % nSteps));
 }
 
@@ -145,7 +145,7 @@ export function beat(found, shuffles) {
     pValue: (1 + highest.filter((each) => each >= ratio[place]).length) / (1 + shuffles.length),
     rise: rise[place],
     period: SEGMENT / (slowest + 1),
-    place, ratio,
+    ratio,
     chance: ratio.map((_, k) => Math.max(...shuffles.map((each) => each[k]))),
   };
 }

@@ -1,23 +1,10 @@
-// The book's model, for the browser: the same step, windows and network as in snn_helpers, held equal by a test.
-import { neuronStep, resetSlope, uniform } from "./neuron.js";
-export { neuronStep, resetSlope, uniform } from "./neuron.js";
-
-/** A current of the mean `strength`: steady at flicker 0, uniform between 0 and twice the mean at flicker 1. */
-export function flickeringCurrent(strength, flicker, seed, nSteps) {
-  return Array.from(uniform(seed, nSteps), (u) => strength * (1 - flicker + flicker * (2 * u)));
-}
+// The book's neuron and network over time, for the browser, as in snn_helpers; a test holds them equal.
+import { neuronStep, runOver, spikeSteps, uniform } from "./neuron.js";
+export { flickeringCurrent, uniform } from "./neuron.js";
 
 /** One neuron over time, and what can be counted: when it fired, how far apart, and when it rests. */
 export function runNeuron(currents, settings) {
-  const states = [], outputs = [], spikes = [];
-  let state = 0;
-  currents.forEach((current, t) => {
-    const step = neuronStep(current, state, settings);
-    state = step.state;
-    states.push(state);
-    outputs.push(step.output);
-    if (step.output > 0) spikes.push(t);
-  });
+  const { states, outputs } = runOver(currents, settings), spikes = spikeSteps(outputs);
   const intervals = spikes.slice(1).map((t, i) => t - spikes[i]);
   // It rests where a spike has thrown the state below zero, until it is back.
   const rests = [];
@@ -27,66 +14,6 @@ export function runNeuron(currents, settings) {
     if (end > t) rests.push([t, end]);
   }
   return { states, outputs, spikes, intervals, rests, rate: spikes.length / currents.length };
-}
-
-/** window_law of chapter 6: what one spike gives to a pulse `delay` steps before it, past earlier spikes. */
-export function windowLaw(delays, earlier, settings) {
-  const slope = resetSlope(settings);
-  const steps = [...new Set(earlier)];
-  return delays.map((d) =>
-    d < 0 ? 0 : settings.decay ** d * slope ** steps.filter((e) => e <= d).length);
-}
-
-/** after_spike_law of chapter 9: the window of one spike and of the after-spike that follows it. */
-export function afterSpikeLaw(delays, settings) {
-  const { decay, afterDecay, strength, amplitude = 1, lateCurrent = 0, nAfter = 60 } = settings;
-  let length = 0;
-  for (let step = 0; step < nAfter; step++) length += afterDecay ** step;
-  const causal = 1 - strength * Math.max(0, lateCurrent) * length;
-  const depression = lateCurrent + 0.1 > 0 ? -strength * amplitude : 0;
-  return delays.map((d) => (d >= 0 ? causal * decay ** d : depression * afterDecay ** (-d - 1)));
-}
-
-/** The law with an earlier spike and an after-spike together, in no late current but the pulse's own. */
-export function wholeLaw(delays, earlier, settings) {
-  const { afterDecay, strength, amplitude = 1 } = settings;
-  const steps = [0, ...new Set(earlier)];
-  return windowLaw(delays, earlier, settings).map((causal, i) => {
-    const since = steps.map((e) => e - delays[i]).filter((n) => delays[i] <= 0 && n > 0);
-    return causal - since.reduce((sum, n) => sum + strength * amplitude * afterDecay ** (n - 1), 0);
-  });
-}
-
-/**
- * The window as an experiment finds it: a voltage clamp makes the neuron fire at t_post and at the earlier
- * spikes, a pulse arrives `delay` steps before t_post, and derivatives run along with the simulation, from
- * the pulse's weight to all that the neuron hands out from t_post on. The counterpart of gradient_window
- * (chapter 6) and after_spike_window (chapter 9).
- */
-export function measureWindow(delays, earlier, settings) {
-  const { decay, threshold, afterDecay = 0, strength = 0, amplitude = 1, lateCurrent = 0, nAfter = 60 } = settings;
-  const slope = resetSlope(settings);
-  const post = Math.max(0, ...delays, ...earlier);
-  const spikes = new Set([0, ...earlier].map((e) => post - e));
-  return delays.map((delay) => {
-    let state = 0, dState = 0, trace = 0, dTrace = 0, sum = 0;
-    for (let t = 0; t <= post + nAfter; t++) {
-      const pulse = t === post - delay ? 1 : 0;
-      const arriving = lateCurrent + 0.1 * pulse; // through a weight of 0.1
-      const clamp = (spikes.has(t) ? threshold + amplitude : 0) - decay * state;
-      const step = neuronStep(clamp, state, settings);
-      const dCharge = pulse + decay * dState;
-      const fired = step.output > 0;
-      const dOutput = fired ? dCharge : 0;
-      const late = Math.max(0, arriving);
-      if (t >= post) sum += dOutput - strength * (dTrace * late + (arriving > 0 ? trace * pulse : 0));
-      trace = afterDecay * trace + step.output;
-      dTrace = afterDecay * dTrace + dOutput;
-      state = step.state;
-      dState = fired ? slope * dCharge : dCharge;
-    }
-    return sum;
-  });
 }
 
 /** Layers from the widget's parts: weights as whole numbers of 16 bits, a scale for each neuron, biases and settings as they are. */

@@ -1,6 +1,6 @@
 // Pairs of spikes, their traces, the window of STDP, and Hebb's rule beside it (chapter 5).
 import { MARGIN, hebb, stdpByTraces, stdpPairs, stdpTrains, stdpWindow } from "./stdp_model.js";
-import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, signed } from "./parts.js";
+import { counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, signed, valuesOf } from "./parts.js";
 
 // Reasons why a setting changes nothing that is seen, as things are; "" where it does.
 const isRandom = (get) => ["following", "unrelated"].includes(get("trains"));
@@ -21,6 +21,7 @@ const CONTROLS = [
   { name: "rate", label: "spikes a step", min: 0.005, max: 0.1, step: 0.005, when: withoutChance, more: true },
   { name: "seed", label: "seed", min: 0, max: 999, step: 1, when: withoutChance, more: true },
 ];
+const NAMES = CONTROLS.map(({ name }) => name);
 const REACH = 100;
 
 /** A trace between the spikes and its jumps at them, as points of a line. */
@@ -61,8 +62,9 @@ function render({ model, el }) {
   el.append(frame("STDP explorer", controls.element, picture));
 
   function draw() {
-    const settings = Object.fromEntries(CONTROLS.map(({ name }) => [name, model.get(name)]));
+    const settings = valuesOf(model, NAMES);
     const { pre, post } = stdpTrains(settings);
+    const [nPre, nPost] = [pre, post].map((train) => train.reduce((sum, spike) => sum + spike, 0));
     const pairs = stdpPairs(pre, post, settings);
     const byPairs = pairs.reduce((sum, { change }) => sum + change, 0);
     const traces = stdpByTraces(pre, post, settings);
@@ -94,7 +96,7 @@ function render({ model, el }) {
     });
 
     // Hebb's rule is in other units: it is drawn as if it gave half a unit for each spike.
-    const scale = rates.at(-1) > 0 ? Math.max(...[pre, post].map((train) => train.reduce((a, b) => a + b, 0))) / (2 * rates.at(-1)) : 0;
+    const scale = rates.at(-1) > 0 ? Math.max(nPre, nPost) / (2 * rates.at(-1)) : 0;
     const lines = [["threshold", rates.map((rate) => rate * scale)], ["third", traces.weight]];
     const all = lines.flatMap(([, values]) => values);
     const low = Math.min(-0.1, -settings.a_minus, ...all), high = Math.max(0.1, settings.a_plus, ...all), room = 0.08 * (high - low);
@@ -104,13 +106,12 @@ function render({ model, el }) {
     for (const [kind, values] of lines)
       bottom.line([...stairs(values), [pre.length, values.at(-1)]], kind);
 
-    const count = (train) => train.reduce((sum, spike) => sum + (spike > 0), 0);
-    const told = describe(settings, count(pre), count(post), pairs, byPairs, traces.weight.at(-1), rates.at(-1));
+    const told = describe(settings, nPre, nPost, pairs, byPairs, traces.weight.at(-1), rates.at(-1));
     svg.setAttribute("aria-label", `The window of STDP with the delays of the pairs on it; below it, over time, the spikes and the trace of each side, and the change of the weight. ${told}`);
     text.tell(told);
   }
 
-  const stopDrawing = keepDrawn(model, CONTROLS.map(({ name }) => name), picture, draw);
+  const stopDrawing = keepDrawn(model, NAMES, picture, draw);
   return () => { stopDrawing(); controls.stop(); text.stop(); };
 }
 

@@ -1,7 +1,8 @@
 // What a surrogate promises and what a nudge does, live: chapter 12.
 
-import { SHAPES, inputOf, nudged, runBinary, spikeGradient, surrogateSlope } from "./surrogate_model.js";
-import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { flickeringCurrent } from "./neuron.js";
+import { SHAPES, nudged, runBinary, spikeGradient, surrogateSlope } from "./surrogate_model.js";
+import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, valuesOf } from "./parts.js";
 
 const CONTROLS = [
   { name: "shape", label: "shape", options: Object.keys(SHAPES) },
@@ -13,6 +14,7 @@ const CONTROLS = [
   { name: "reset", label: "reset", options: RESETS },
   { name: "seed", label: "seed of the flicker", min: 0, max: 50, step: 1 },
 ];
+const NAMES = [...CONTROLS.map(({ name }) => name), "threshold", "penalty", "n_steps"];
 
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
@@ -37,11 +39,8 @@ function render({ model, el }) {
   el.append(frame("Surrogate explorer", controls.element, picture));
 
   function draw() {
-    const settings = Object.fromEntries(["shape", "slope", "decay", "threshold", "penalty", "reset", "strength",
-      "flicker", "nudge", "seed"].map((name) => [name, model.get(name)]));
-    settings.nSteps = model.get("n_steps");
-    const { threshold, nudge, nSteps } = settings;
-    const currents = inputOf(settings);
+    const settings = valuesOf(model, NAMES), { threshold, nudge, n_steps: nSteps } = settings;
+    const currents = flickeringCurrent(settings.strength, settings.flicker, settings.seed, nSteps);
     const found = runBinary(currents, settings);
     const promised = spikeGradient(found, settings).map((slope) => slope * nudge);
     const happened = nudged(currents, nudge, settings);
@@ -84,7 +83,7 @@ function render({ model, el }) {
     text.tell(told);
   }
 
-  const stopDrawing = keepDrawn(model, [...CONTROLS.map(({ name }) => name), "threshold", "penalty", "n_steps"], picture, draw);
+  const stopDrawing = keepDrawn(model, NAMES, picture, draw);
   return () => { stopDrawing(); controls.stop(); text.stop(); };
 }
 

@@ -1,6 +1,6 @@
 // One neuron of binary spikes, what a surrogate sends back to its input, and what its input does; chapter 12.
 
-import { neuronStep, resetSlope, uniform } from "./neuron.js";
+import { resetSlope, runOver } from "./neuron.js";
 
 /** The shapes, each of height 1 at the threshold, as SHAPES of snn_chapters.binary. */
 export const SHAPES = {
@@ -17,21 +17,9 @@ export function surrogateSlope(distance, { shape, slope }) {
   return SHAPES[shape](slope * distance);
 }
 
-/** A current of the mean `strength`: steady at flicker 0, uniform between 0 and twice the mean at flicker 1. */
-export function inputOf({ strength, flicker, seed, nSteps }) {
-  return Array.from(uniform(seed, nSteps), (u) => strength * (1 - flicker + flicker * (2 * u)));
-}
-
 /** The charge at each step, and whether the neuron fires, 0 or 1. */
 export function runBinary(currents, settings) {
-  const charges = [], spikes = [];
-  let state = 0;
-  for (const current of currents) {
-    const step = neuronStep(current, state, settings);
-    state = step.state;
-    charges.push(step.charge);
-    spikes.push(step.output > 0 ? 1 : 0);
-  }
+  const { charges, outputs } = runOver(currents, settings), spikes = outputs.map((output) => (output > 0 ? 1 : 0));
   return { charges, spikes, count: spikes.reduce((sum, spike) => sum + spike, 0) };
 }
 

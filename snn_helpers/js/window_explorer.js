@@ -1,6 +1,7 @@
 // The window that a gradient draws around one spike (chapters 6 and 9).
-import { measureWindow, wholeLaw } from "./simulation.js";
-import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round } from "./parts.js";
+import { resetSlope } from "./neuron.js";
+import { RESETS, counted, drawing, fitDrawing, frame, keepDrawn, legend, liveText, make, panel, plot, round, valuesOf } from "./parts.js";
+import { measureWindow, wholeLaw } from "./window_model.js";
 
 /** Reasons why a setting changes nothing that is seen, as things are; "" where it does. */
 function withoutEarlier(get) {
@@ -28,6 +29,7 @@ const CONTROLS = [
   { name: "strength", label: "after-spike, size", min: 0, max: 1, step: 0.01 },
   { name: "after_decay", label: "after-spike, decay (its length)", min: 0, max: 0.98, step: 0.01, when: withoutAfterSpike },
 ];
+const NAMES = CONTROLS.map(({ name }) => name);
 const REACH = 30;
 const DELAYS = Array.from({ length: 2 * REACH + 1 }, (_, i) => i - REACH);
 
@@ -39,8 +41,7 @@ function describe(changes, earlier, settings) {
     `Post before pre: ${Math.abs(sums[1]) < 0.005 ? "nothing" : `${round(sums[1], 2)} in all`}.`,
   ];
   if (earlier.length > 0) {
-    const factor = { scale: 1 - settings.penalty / settings.threshold, discharge: 0, subtract: 1, zero: 0 }[settings.reset];
-    parts.push(`What came before the earlier spike, ${counted(earlier[0], "step")} back, is multiplied by ${round(factor, 2)}.`);
+    parts.push(`What came before the earlier spike, ${counted(earlier[0], "step")} back, is multiplied by ${round(resetSlope(settings), 2)}.`);
   }
   return parts.join(" ");
 }
@@ -55,7 +56,7 @@ function render({ model, el }) {
   el.append(frame("Window explorer", controls.element, picture));
 
   function draw() {
-    const settings = Object.fromEntries(CONTROLS.map(({ name }) => [name, model.get(name)]));
+    const settings = valuesOf(model, NAMES);
     settings.afterDecay = settings.after_decay;
     const earlier = settings.earlier > 0 ? [settings.earlier] : [];
     const measured = measureWindow(DELAYS, earlier, settings);
@@ -73,17 +74,14 @@ function render({ model, el }) {
       const leftwards = earlier[0] > REACH / 2;
       window_.word(earlier[0] + (leftwards ? -0.5 : 0.5), y[1] - room, "earlier spike", "outputword", leftwards ? "end" : "start");
     }
-    // The law jumps between a pulse after the spike and one in its step: two pieces of line.
-    for (const side of [(d) => d < 0, (d) => d >= 0]) {
-      window_.line(DELAYS.map((d, i) => [d, law[i]]).filter(([d]) => side(d)), "law");
-    }
+    window_.law(DELAYS, law);
     DELAYS.forEach((d, i) => window_.dot(d, measured[i], "measured"));
     const told = describe(measured, earlier, settings);
     svg.setAttribute("aria-label", `The change of a weight against the delay between input and spike, measured and by the law. ${told}`);
     text.tell(told);
   }
 
-  const stopDrawing = keepDrawn(model, CONTROLS.map(({ name }) => name), picture, draw);
+  const stopDrawing = keepDrawn(model, NAMES, picture, draw);
   return () => { stopDrawing(); controls.stop(); text.stop(); };
 }
 

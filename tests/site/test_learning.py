@@ -56,7 +56,7 @@ def tab(browser: Browser) -> Iterator[Tab]:
 
 
 GET = "document.querySelector('.snn').parentElement.explorer.get"
-RUNS = "document.querySelector('.snn-side .snn-picture, .snn-picture')?.dataset.runs"
+RUNS = "document.querySelector('.snn-picture')?.dataset.runs"
 
 
 def get(tab: Tab, name: str) -> Any:

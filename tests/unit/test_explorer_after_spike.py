@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 import traitlets
-from scripts import Run, runner
+from scripts import Run, script
 from snn_chapters.after_spike import after_spike, after_spike_law, after_spike_window
 from snn_chapters.explorers.after_spike import AfterSpikeExplorer
 
@@ -17,11 +16,7 @@ DELAYS = list(range(-15, 16))
 BOTH = f"return [s.law({DELAYS}, c), s.measure({DELAYS}, c), s.handedOut(c)]"
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """What the body of a function makes of each case `c`; `s` is after_spike_model.js."""
-    with runner("after_spike_model.js", tmp_path_factory.mktemp("scripts")) as found:
-        yield found
+run = script("after_spike_model.js")
 
 
 def settings_of(explorer: AfterSpikeExplorer) -> dict[str, Any]:

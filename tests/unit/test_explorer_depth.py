@@ -174,6 +174,10 @@ def test_settings_are_traits_with_limits_and_digits_must_fit() -> None:
             setattr(explorer, name, wrong)
     with pytest.raises(TypeError, match="unknown: depth; the settings are layers, scale"):
         DepthExplorer(digits, depth=3)
-    for wrong_images in (digits.tensors[0][:4], digits.tensors[0][..., :14], 255 * digits.tensors[0]):
-        with pytest.raises(ValueError, match="at least 5 images of 784 pixels between"):
+    for wrong_images, words in (
+        (digits.tensors[0][:4], "5 digits or more, not 4"),
+        (digits.tensors[0][..., :14], "784 pixels, not 392"),
+        (255 * digits.tensors[0], "between -0.5 and 0.5"),
+    ):
+        with pytest.raises(ValueError, match=words):
             DepthExplorer(TensorDataset(wrong_images, digits.tensors[1][: len(wrong_images)]))

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 import traitlets
-from scripts import Run, runner
+from scripts import Run, script
 from snn_chapters import forward_in_time
 from snn_chapters.explorers.forward_in_time import ForwardExplorer
 from snn_chapters.forward_in_time import OnlineNet
@@ -24,11 +23,7 @@ from snn_helpers.widgets import uniform
 CLOSE = 1e-12
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """What the body of a function makes of each case `c`; `s` is forward_model.js."""
-    with runner("forward_model.js", tmp_path_factory.mktemp("scripts")) as found:
-        yield found
+run = script("forward_model.js")
 
 
 def random_case(rng: random.Random) -> dict[str, Any]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 import traitlets
-from scripts import Run, runner
+from scripts import Run, script
 from snn_chapters.credit import mean_change
 from snn_chapters.explorers.many_spikes import ManySpikesExplorer
 
@@ -20,11 +19,7 @@ from snn_helpers.plasticity import input_credit, pair_weights, window_law
 REACH = 10
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """What the body of a function makes of each case `c`; `s` is many_spikes_model.js."""
-    with runner("many_spikes_model.js", tmp_path_factory.mktemp("scripts")) as found:
-        yield found
+run = script("many_spikes_model.js")
 
 
 def as_case(explorer: ManySpikesExplorer) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import traitlets
-from scripts import Run, runner
+from scripts import Run, script
 from snn_chapters import boltzmann
 from snn_chapters.boltzmann import Machine
 from snn_chapters.explorers.phases import PhasesExplorer
@@ -19,12 +19,7 @@ from torch import Tensor
 
 from snn_helpers.widgets import uniform
 
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """What the body of a function makes of each case `c`; `s` is phases_model.js."""
-    with runner("phases_model.js", tmp_path_factory.mktemp("scripts")) as found:
-        yield found
+run = script("phases_model.js")
 
 
 @pytest.fixture

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import random
-import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import traitlets
-from scripts import JS, Run, runner
+from scripts import Run, script
 from snn_chapters.comparison import NETWORKS
 from snn_chapters.explorers.rates import RatesExplorer
 from snn_chapters.ledger import ALIKE
@@ -23,10 +21,7 @@ RECORD = load_results("04_learning_rate")["trials"]
 GRID = [m * 10.0**e for e in (-2, -1, 0) for m in (1, 1.2, 1.5, 1.8, 2.2, 2.7, 3.3, 3.9, 4.7, 5.6, 6.8, 8.2)]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    with runner("rates_model.js", tmp_path_factory.mktemp("scripts")) as found:
-        yield found
+run = script("rates_model.js")
 
 
 def invented(rng: random.Random) -> list[dict[str, Any]]:
@@ -136,8 +131,6 @@ def test_the_rows_are_small_and_those_of_the_record() -> None:
 
 def test_settings_are_traits_with_limits() -> None:
     explorer = RatesExplorer(RECORD)
-    script = (JS / "rates_explorer.js").read_text(encoding="utf-8")
-    assert set(re.findall(r'\{ name: "(\w+)"', script)) == set(RatesExplorer._settings) == set(explorer._start)
     for name, wrong in (
         *(("other", "spiking"), ("spiking_rate", 0.0), ("other_rate", 11.0), ("n_seeds", 0), ("n_seeds", 4)),
         ("grid", "finest"),

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import builtins
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import traitlets
-from scripts import Run, runner
+from scripts import Run, script
 from snn_chapters import rhythms
 from snn_chapters.explorers.rhythm import BURN_IN, RhythmExplorer
 from torch import Tensor, nn
@@ -32,11 +31,7 @@ BODY = (
 )
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """What the body of a function makes of each case `c`; `s` is rhythm_model.js."""
-    with runner("rhythm_model.js", tmp_path_factory.mktemp("scripts")) as found:
-        yield found
+run = script("rhythm_model.js")
 
 
 def in_the_page(explorer: RhythmExplorer) -> dict[str, Any]:

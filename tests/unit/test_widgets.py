@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import math
 import pkgutil
 import random
 import re
@@ -20,7 +21,7 @@ import torch
 import traitlets
 from browser import Tab, serve
 from playwright.sync_api import Browser
-from scripts import JS, Run, runner
+from scripts import JS, Run, runner, script
 from snn_chapters import explorers
 from snn_chapters.after_spike import AfterSpikeNet, after_spike_law, after_spike_window
 from snn_chapters.binary import BinarySpikingLayer, BinarySpikingNet
@@ -30,6 +31,7 @@ from snn_chapters.explorers.encoding import EncodingExplorer
 from snn_chapters.explorers.forward_in_time import ForwardExplorer
 from snn_chapters.explorers.learning import LearningExplorer
 from snn_chapters.explorers.rates import RatesExplorer
+from snn_chapters.explorers.rhythm import RhythmExplorer
 from torch.utils.data import TensorDataset
 
 from snn_helpers import MLP, SpikingNet, flicker, neuron_step, widgets
@@ -50,11 +52,8 @@ from snn_helpers.widgets import (
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """What the body of a function makes of each case `c`; `s` is simulation.js."""
-    with runner("simulation.js", tmp_path_factory.mktemp("scripts")) as found:
-        yield found
+run = script("simulation.js")
+windows = script("window_model.js")
 
 
 def random_settings(rng: random.Random) -> dict[str, Any]:
@@ -125,7 +124,7 @@ def test_rests_are_where_a_spike_has_thrown_the_state_below_zero(run: Run) -> No
     assert [round(state, 4) for state in states[:5]] == [-0.6, -0.3, 0.05, 0.325, -0.7375]
 
 
-def test_windows_are_the_same_in_over_a_thousand_random_settings(run: Run) -> None:
+def test_windows_are_the_same_in_over_a_thousand_random_settings(windows: Run) -> None:
     rng = random.Random(1)
     cases = []
     for _ in range(1100):
@@ -135,7 +134,7 @@ def test_windows_are_the_same_in_over_a_thousand_random_settings(run: Run) -> No
         cases.append({"delays": list(range(-20, 21)), "earlier": earlier, "settings": random_settings(rng) | after})
     body = "return [s.windowLaw(c.delays, c.earlier, c.settings), s.afterSpikeLaw(c.delays, c.settings)]"
     differences = []
-    for case, (window, after_window) in zip(cases, run(body, cases)):
+    for case, (window, after_window) in zip(cases, windows(body, cases)):
         neuron = {name: case["settings"][name] for name in ("decay", "threshold", "penalty", "reset")}
         after = {
             "after_decay": case["settings"]["afterDecay"],
@@ -151,7 +150,7 @@ def test_windows_are_the_same_in_over_a_thousand_random_settings(run: Run) -> No
     assert max(differences) < 1e-5
 
 
-def test_measured_windows_are_what_autograd_finds(run: Run) -> None:
+def test_measured_windows_are_what_autograd_finds(windows: Run) -> None:
     rng = random.Random(2)
     delays = list(range(-8, 13))
     cases: list[dict[str, Any]] = []
@@ -162,7 +161,7 @@ def test_measured_windows_are_what_autograd_finds(run: Run) -> None:
         if not earlier:
             settings |= {"afterDecay": rng.random(), "strength": rng.random(), "lateCurrent": rng.uniform(-0.5, 0.5)}
         cases.append({"delays": delays, "earlier": earlier, "settings": settings})
-    for case, found in zip(cases, run("return s.measureWindow(c.delays, c.earlier, c.settings)", cases)):
+    for case, found in zip(cases, windows("return s.measureWindow(c.delays, c.earlier, c.settings)", cases)):
         settings = case["settings"]
         neuron = {name: settings[name] for name in ("decay", "threshold", "penalty", "reset")}
         if case["earlier"]:
@@ -180,7 +179,7 @@ def test_measured_windows_are_what_autograd_finds(run: Run) -> None:
         assert worst(found, expected) < 1e-5
 
 
-def test_the_whole_law_is_what_is_measured(run: Run) -> None:
+def test_the_whole_law_is_what_is_measured(windows: Run) -> None:
     """Earlier spike and after-spike together, which the explorer alone shows."""
     rng = random.Random(3)
     cases = [
@@ -192,7 +191,7 @@ def test_the_whole_law_is_what_is_measured(run: Run) -> None:
         for _ in range(300)
     ]
     body = "return [s.measureWindow(c.delays, c.earlier, c.settings), s.wholeLaw(c.delays, c.earlier, c.settings)]"
-    for measured, law in run(body, cases):
+    for measured, law in windows(body, cases):
         assert worst(measured, torch.tensor(law)) < 1e-5
 
 
@@ -325,7 +324,8 @@ def test_bundle_is_one_whole_module(name: str, tmp_path: Path) -> None:
     text = bundle(name)
     assert not [line for line in text.splitlines() if line.startswith("import ")]
     assert text.count("export ") == text.count("export default") == 1
-    for needed in ("simulation.js", "parts.js"):
+    model = "window_model.js" if name == "window_explorer.js" else "simulation.js"
+    for needed in (model, "neuron.js", "parts.js"):
         assert text.count((JS / needed).read_text(encoding="utf-8").splitlines()[0]) == 1, f"{needed} once, not twice"
     if node := shutil.which("node"):
         (tmp_path / "bundle.mjs").write_text(text, encoding="utf-8")
@@ -564,7 +564,7 @@ def test_scripts_are_files_that_are_shipped() -> None:
     assert widgets._JS == JS
     # What lies there is a part of the script of an explorer of the book, and nothing else.
     explorers = {path.name for path in JS.glob("*_explorer.js")} | {"digit_playground.js", "learning_worker.js"}
-    parts = {"parts.js", "neuron.js", "simulation.js", "learning_code.js"}
+    parts = {"parts.js", "neuron.js", "simulation.js", "learning_code.js", "learning_rules.js"}
     parts |= {path.name for path in JS.glob("*_model.js")}
     assert {path.name for path in JS.iterdir()} == explorers | parts | {"explorers.css"}
     shipped = [bundle(name) for name in sorted(explorers)]
@@ -615,6 +615,27 @@ def test_numbers_are_told_as_a_reader_expects_them(tmp_path: Path) -> None:
     assert nothing > 50
 
 
+def test_what_was_asked_last_is_remembered(tmp_path: Path) -> None:
+    body = "let n = 0; const f = s.remembering((given) => [++n, given.at]); return c.map((at) => f({ at }))"
+    with runner("parts.js", tmp_path / "scripts") as run:
+        assert run(body, [[3, 3, 4, 4, 3]]) == [[[1, 3], [1, 3], [2, 4], [2, 4], [3, 3]]]
+
+
+def test_ticks_are_round_and_inside_and_none_where_none_are_asked_for(tmp_path: Path) -> None:
+    rng = random.Random(8)
+    cases = [[low := rng.uniform(-50, 50), low + 10 ** rng.uniform(-2, 3), rng.randrange(1, 12)] for _ in range(300)]
+    with runner("parts.js", tmp_path / "scripts") as run:
+        found = run("return s.ticks(c[0], c[1], c[2])", cases)
+        assert run("return s.ticks(-1, 1, c)", [0]) == [[]]
+    for (low, high, n), values in zip(cases, found):
+        step = (high - low) / n
+        assert all(low - 1e-6 * step <= value <= high + 1e-6 * step for value in values) and len(values) <= n + 1
+        for one, other in zip(values, values[1:]):
+            power = 10 ** math.floor(math.log10(other - one) + 1e-6)
+            assert (other - one) / power == pytest.approx(round((other - one) / power))
+            assert round((other - one) / power) in (1, 2, 5)
+
+
 for _module in pkgutil.iter_modules(explorers.__path__):
     importlib.import_module(f"{explorers.__name__}.{_module.name}")
 
@@ -645,7 +666,7 @@ window.show = async (text, values, above = 0) => {
   window.model = new window.Bare(values);
   window.stop = await widget.render({ model: window.model, el });
 };
-window.seen = () => [...document.querySelectorAll(".snn svg, .snn canvas")]
+window.seen = () => [...document.querySelectorAll(".snn svg, .snn canvas, .snn pre")]
   .map((d) => d.tagName === "CANVAS" ? d.toDataURL() : d.innerHTML)
   .concat([...document.querySelectorAll(".snn [role=img], .snn-text")]
     .map((d) => d.getAttribute("aria-label") ?? d.textContent))
@@ -663,7 +684,7 @@ def values_of(explorer: Explorer, *left_out: str) -> dict[str, Any]:
     return {
         name: base64.b64encode(value).decode() if isinstance(value, bytes) else value
         for name, value in explorer.get_state().items()
-        if name not in ("_esm", "_css", *left_out) and json.dumps(value, default=str)
+        if name not in ("_esm", "_css", *left_out)
     }
 
 
@@ -707,6 +728,14 @@ def example(kind: type[Explorer]) -> Explorer:
     if kind is RatesExplorer:
         return RatesExplorer(load_results("04_learning_rate")["trials"])
     return kind()
+
+
+@pytest.mark.parametrize("kind", kinds_of(), ids=lambda kind: kind.__name__)
+def test_every_setting_but_those_without_has_one_control(kind: type[Explorer]) -> None:
+    explorer = example(kind)
+    controls = re.findall(r'\{ name: "(\w+)"', str(explorer._esm))
+    assert sorted(controls) == sorted(set(kind._settings) - set(kind._without_control))
+    assert set(explorer._start) == set(kind._settings)
 
 
 @pytest.mark.parametrize("kind", kinds_of(), ids=lambda kind: kind.__name__)
@@ -807,6 +836,10 @@ def test_only_the_chosen_controls_are_shown(stage: Callable[..., Tab]) -> None:
     tab.press("Enter")
     assert tab.run("document.querySelector('.snn details').open")
     assert not tab.run("document.querySelector('.snn output:not([aria-live=off])')"), "a slider speaks once"
+    # What is folded by itself is not where a chapter names it.
+    assert ["seed", True] in stage(EncodingExplorer(*DIGITS.tensors)).run(labels)
+    named = stage(EncodingExplorer(*DIGITS.tensors, controls=["seed", "code"], more=["decay"]))
+    assert named.run(labels) == [["seed", False], ["code", False], ["decay β of the neuron", True]]
 
 
 def test_a_slider_reaches_what_it_was_started_with(stage: Callable[..., Tab]) -> None:
@@ -851,6 +884,30 @@ def test_nothing_is_computed_for_a_drawing_that_is_not_seen(stage: Callable[...,
     # A browser that cannot tell what is seen draws all.
     old = stage(NeuronExplorer(decay=0.5), above=5000, prepare="delete window.IntersectionObserver")
     assert old.run("seen()") == drawn
+
+
+def test_another_width_listens_to_no_rhythm_again(stage: Callable[..., Tab]) -> None:
+    verdict = "document.querySelector('.snn svg text[font-weight]').textContent"
+    tab = stage(RhythmExplorer(n=20, feedback=10.0, n_listened=256))
+    tab.wait(f"/^(Rhythm|No rhythm)/.test({verdict})")
+    before = tab.run(
+        f"window.seenSince = []; new MutationObserver(() => seenSince.push({verdict}))"
+        f".observe(document.querySelector('.snn svg'), {{ childList: true }}); {verdict}"
+    )
+    tab.page.set_viewport_size({"width": 620, "height": 700})
+    tab.wait("seenSince.length > 0")
+    assert set(tab.run("seenSince")) == {before} and not tab.faults
+    tab.run("model.set('seed', 1)")
+    tab.wait("seenSince.includes('Listening …')")
+
+
+@pytest.mark.parametrize("n_steps", [1, 2, 3])
+def test_an_axis_of_steps_has_whole_ones(n_steps: int, stage: Callable[..., Tab]) -> None:
+    tab = stage(EncodingExplorer(*DIGITS.tensors, n_steps=n_steps))
+    texts = "[...document.querySelectorAll('.snn svg text')]"
+    below = f"{texts}.find((each) => each.textContent === 'time (steps)').getAttribute('y') - 16"
+    ticks = tab.run(f"{texts}.filter((each) => each.getAttribute('y') == {below}).map((each) => each.textContent)")
+    assert ticks == [str(step) for step in range(n_steps)]
 
 
 @pytest.mark.parametrize("kind", [NeuronExplorer, WindowExplorer])

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 import traitlets as t
 from torch import Tensor
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset
 
 from snn_chapters.depth import READOUTS, EnsembleNet, fire_at
 from snn_helpers.long.plain_layers import plain_layers
-from snn_helpers.widgets import Buffer, Explorer, Number, Whole, bundle, uniform
+from snn_helpers.widgets import Buffer, Explorer, Number, Whole, as_bytes, bundle, digit_pixels, from_bytes, uniform
 
 N_IMAGES, N_STEPS, WIDTH, MOST_LAYERS = 5, 20, 100, 8
 RATIO = 1.5  # of penalty and threshold
@@ -37,7 +37,7 @@ class DepthExplorer(Explorer):
 
     Parameters
     ----------
-    digits : images `[N, 1, 28, 28]`, normalised as `load_mnist` does it, and labels; the first five are shown.
+    digits : of (image, label), as `load_mnist` gives them; the first five are shown.
 
     Traits, which the sliders set and Python can read, set and observe: `layers`, 2 to 8, the last one included;
     `scale`, what all weights are multiplied with, where 1 is Xavier's; `threshold`, and with it the penalty, 1.5 times
@@ -62,29 +62,20 @@ class DepthExplorer(Explorer):
     _digits = Buffer(bytes(N_IMAGES * 784), length=N_IMAGES * 784).tag(sync=True)
     _labels = t.List(Whole()).tag(sync=True)
 
-    def __init__(self, digits: TensorDataset, **settings: Any) -> None:
-        images, labels = (part[:N_IMAGES] for part in digits.tensors)
-        if images.numel() != N_IMAGES * 784 or not bool((images.abs() <= 0.5 + 1e-6).all()):
-            raise ValueError(
-                f"digits must hold at least {N_IMAGES} images of 784 pixels between -0.5 and 0.5, as load_mnist gives"
-                f" them, not the shape {list(digits.tensors[0].shape)} with values from {digits.tensors[0].min():g} to"
-                f" {digits.tensors[0].max():g}"
-            )
+    def __init__(self, digits: Dataset[Any], **settings: Any) -> None:
+        pixels, labels = digit_pixels(digits, N_IMAGES)
         super().__init__(**settings)
-        self._digits = bytes(((images + 0.5) * 255).round().to(torch.uint8).flatten().tolist())
-        self._labels = labels.tolist()
+        self._digits, self._labels = as_bytes(pixels), labels
 
     def images(self) -> tuple[Tensor, Tensor]:
         """The digits `[5, 1, 28, 28]`, float64, and their labels `[5]`."""
-        pixels = torch.tensor(list(self._digits), dtype=torch.float64).view(N_IMAGES, 1, 28, 28)
-        return pixels / 255 - 0.5, torch.tensor(self._labels)
+        return from_bytes(self._digits).view(N_IMAGES, 1, 28, 28), torch.tensor(self._labels)
 
     def network(self) -> EnsembleNet:
         """The network that the page shows, in double precision; it sees the page's flicker, whatever the generator."""
-        settings = (self.decay, self.threshold, RATIO * self.threshold)
         sizes = (784, *[WIDTH] * (self.layers - 1), 10)
-        names = dict(zip(("decay", "threshold", "penalty"), settings))
-        net = _OnThePage(N_STEPS, sizes=sizes, readout=self.readout, **names).double()
+        neuron = {"decay": self.decay, "threshold": self.threshold, "penalty": RATIO * self.threshold}
+        net = _OnThePage(N_STEPS, sizes=sizes, readout=self.readout, **neuron).double()
         # The numbers of the last layer come first, so that they and all others are the same at any depth.
         starts, at = [], (WIDTH + 1) * 10
         for n_inputs in (784, *[WIDTH] * (MOST_LAYERS - 2)):

@@ -8,8 +8,9 @@ from typing import Any
 import torch
 import traitlets as t
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
-from snn_helpers.widgets import Buffer, Explorer, Number, Whole, bundle, uniform
+from snn_helpers.widgets import Buffer, Explorer, Number, Whole, as_bytes, bundle, digit_pixels, from_bytes, uniform
 
 SIDE = 28
 CODES = ("flicker", "steady", "rate", "latency")
@@ -54,13 +55,11 @@ class EncodingExplorer(Explorer):
                 f"there must be one label or more, and {SIDE**2} pixels for each:"
                 f" not {len(labels)} labels and {images.numel()} pixels"
             )
-        if not (images.abs() <= 0.5 + 1e-6).all():  # what is no number is not below it either
-            raise ValueError("pixels must lie between -0.5 and 0.5, as load_mnist gives them")
+        pixels, _ = digit_pixels(TensorDataset(images.reshape(len(labels), -1), torch.tensor(labels)))
         self._n_digits = len(labels)
         super().__init__(**settings)
-        bytes_of_pixels = ((images.detach().cpu().double() + 0.5) * 255).round().to(torch.uint8)
         with self.hold_sync():
-            self._digits, self._labels = bytes(bytes_of_pixels.flatten().tolist()), labels
+            self._digits, self._labels = as_bytes(pixels), labels
 
     @t.validate("digit")
     def _one_of_them(self, proposal: Any) -> int:
@@ -72,8 +71,7 @@ class EncodingExplorer(Explorer):
     def pixels(self) -> Tensor:
         """The digit that is shown, with its contrast: `[784]` from -0.5 to 0.5, float64."""
         start = self.digit * SIDE**2
-        values = torch.tensor(list(self._digits[start : start + SIDE**2]), dtype=torch.float64)
-        pixels: Tensor = self.contrast * (values / 255 - 0.5)
+        pixels: Tensor = self.contrast * from_bytes(self._digits[start : start + SIDE**2])
         return pixels
 
     def frames(self) -> Tensor:

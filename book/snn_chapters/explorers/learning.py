@@ -26,7 +26,7 @@ from snn_helpers import SpikingNet
 from snn_helpers.long.checks import whole
 from snn_helpers.long.plain_layers import plain_layers
 from snn_helpers.neurons import RESETS
-from snn_helpers.widgets import Buffer, Explorer, Number, Whole, bundle, uniform
+from snn_helpers.widgets import Buffer, Explorer, Number, Whole, bundle, digit_pixels, uniform
 
 RULES = ("backpropagation", "three factors", "error x pre first", "Hebb", "STDP", "none")
 SIDE = 14  # pixels: a fourth of the bytes, and of the arithmetic, of 28 x 28
@@ -45,17 +45,8 @@ def small_digits(dataset: Dataset[Any], n_examples: int) -> tuple[Tensor, Tensor
     Raises `ValueError` for images that do not fit, and for more digits than there are.
     """
     n_examples = whole("n_examples", n_examples, most=len(dataset))  # type: ignore[arg-type]
-    images, labels = [], []
-    for k in range(n_examples):
-        image, label = dataset[k]
-        pixels = torch.as_tensor(image).detach().cpu().double().flatten()
-        if len(pixels) != 784:
-            raise ValueError(f"each digit must have 784 pixels, not {len(pixels)} (digit {k})")
-        if not (pixels.abs() <= 0.5 + 1e-6).all():  # what is no number is not below it either
-            raise ValueError(f"pixels must lie between -0.5 and 0.5, as load_mnist gives them (digit {k})")
-        images.append(pixels)
-        labels.append(int(label))
-    means = F.avg_pool2d(torch.stack(images).reshape(-1, 1, 28, 28), 2).flatten(1)
+    pixels, labels = digit_pixels(dataset, n_examples)
+    means = F.avg_pool2d(pixels.reshape(-1, 1, 28, 28), 2).flatten(1)
     return ((means + 0.5) * 15).round().clamp(0, 15) / 15 - 0.5, torch.tensor(labels)
 
 

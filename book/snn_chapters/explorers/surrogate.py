@@ -6,7 +6,7 @@ import traitlets as t
 from torch import Tensor
 
 from snn_helpers.neurons import RESETS
-from snn_helpers.widgets import Explorer, Number, Whole, bundle, uniform
+from snn_helpers.widgets import Explorer, Number, Whole, bundle, flickering_current
 
 # Those of snn_chapters.binary, of which a test makes sure.
 SHAPES = ("fast sigmoid", "arctan", "sigmoid", "triangle", "rectangle", "none")
@@ -41,5 +41,4 @@ class SurrogateExplorer(Explorer):
 
     def current(self) -> Tensor:
         """The current that the explorer shows, `[n_steps]`, float64."""
-        current: Tensor = self.strength * (1 - self.flicker + self.flicker * (2 * uniform(self.seed, self.n_steps)))
-        return current
+        return flickering_current(self.strength, self.flicker, self.seed, self.n_steps)
