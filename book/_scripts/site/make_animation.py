@@ -57,6 +57,7 @@ def a_training(tab: Tab) -> Iterator[Image.Image]:
         "[...document.querySelectorAll('.snn')]"
         ".find((each) => each.parentElement.explorer.get('accuracy') !== undefined).id = 'explorer'"
     )
+    tab.run("document.querySelector('#explorer').scrollIntoView()")  # it draws nothing that is not seen
     get = "document.querySelector('#explorer').parentElement.explorer.get"
     tab.wait(f"{get}('accuracy') >= 0")
     tab.page.locator("#explorer").get_by_role("button", name="Start", exact=True).click()
