@@ -30,10 +30,13 @@ from .neurons import RESETS
 
 _JS = Path(__file__).parent / "js"
 _IMPORT = re.compile(r'^(?:im|ex)port \{[^}]*\} from "\./([\w.]+)";\n', re.M)
+# What all explorers share, and the line after it: the pages are built so that they share one file of what is before.
+_SHARED = "parts.js"
+_SEAM = "// --- what follows is one explorer's own ---\n"
 
 
 def bundle(name: str) -> str:
-    """A script of `js/` and those that it imports, as the one module that anywidget loads."""
+    """A script of `js/` and those that it imports, as the one module that anywidget loads; first what others share."""
     order: list[str] = []
 
     def visit(name: str) -> None:
@@ -43,7 +46,10 @@ def bundle(name: str) -> str:
             order.append(name)
 
     visit(name)
+    order.sort(key=_SHARED.__ne__)  # it imports nothing
     sources = [_IMPORT.sub("", (_JS / name).read_text(encoding="utf-8")) for name in order]
+    if order[0] == _SHARED:
+        sources[0] += _SEAM
     return "\n".join(re.sub(r"^export (?!default)", "", source, flags=re.M) for source in sources)
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import light
 import numpy as np
@@ -19,6 +20,9 @@ from light import FORMULA_FONT, image_size, join_styles, lighten, may_be, needed
 from pages import parse
 from PIL import Image
 from tables import fit, of_sentences
+
+from snn_helpers import widgets
+from snn_helpers.widgets import bundle
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = {"btn", "toc", "bs-tooltip-"}
@@ -89,27 +93,7 @@ def test_the_sign_of_a_root_is_kept_though_no_formula_spells_it(root: str, tmp_p
     assert "√" not in set(light._formula_letters([plain]))
 
 
-def test_comments_of_explorers_stay_out_of_the_pages_and_nothing_else_does() -> None:
-    script = """\
-// One neuron.
-/** What it does. */
-const text = "// not a comment", other = `# of Python
-// of a text? it would go`; // said of the line
-  // indented
-const path = "https://a//b"; /** after code */
-"""
-    kept = """\
-const text = "// not a comment", other = `# of Python
-const path = "https://a//b"; /** after code */
-"""
-    assert light.COMMENT.sub("", script) == kept
-    # So no text of an explorer may have a line that looks like one: none lies between two backticks.
-    for path in (Path(light.__file__).parents[3] / "snn_helpers" / "js").glob("*.js"):
-        for text in re.findall(r"`[^`]*`", light.COMMENT.sub("", path.read_text(encoding="utf-8"))):
-            assert text in path.read_text(encoding="utf-8"), path.name
-
-
-# --- scripts, figures, bytes ----------------------------------------------------------------------
+# --- scripts, figures, states of explorers ----------------------------------------------------------------------
 
 PAGE = """\
 <!DOCTYPE html><html><head><meta charset="utf-8">
@@ -120,9 +104,20 @@ PAGE = """\
 <script>DOCUMENTATION_OPTIONS.pagename = 'x'</script>
 <script src="../_static/searchtools.js"></script><script src="../searchindex.js"></script>
 <script type="application/vnd.jupyter.widget-state+json">{state}</script>
+<script src="../_static/widgets/explorers.js"></script>
 </head><body><img src="../_static/logo.png"><article><img src="../_images/1.png" alt="1"><p class="btn">a</p>
-<img src="../_images/2.svg" alt="2"><math><mi>x</mi></math></article></body></html>
+<img src="../_images/2.svg" alt="2"><math><mi>x</mi></math>
+<script type="application/vnd.jupyter.widget-view+json">{"model_id": "a"}</script></article></body></html>
 """
+
+
+def page_with(entries: dict[str, Any]) -> str:
+    return PAGE.replace("{state}", json.dumps({"state": entries}).replace("</", "<\\/"))
+
+
+def state_of(page: BeautifulSoup) -> dict[str, Any]:
+    (script,) = page.find_all("script", type=light.WIDGET_STATE)
+    return dict(json.loads(script.string or "")["state"])
 
 
 def small_site(tmp_path: Path, data: bytes = b"x" * 9000) -> Path:
@@ -135,8 +130,8 @@ def small_site(tmp_path: Path, data: bytes = b"x" * 9000) -> Path:
     Image.new("RGB", (30, 20)).save(tmp_path / "_images" / "1.png")
     (tmp_path / "_images" / "2.svg").write_text('<?xml version="1.0"?>\n<svg width="72pt" height="36.0pt" viewBox=""/>')
     buffer = {"path": ["_weights"], "encoding": "base64", "data": base64.b64encode(data).decode()}
-    state = json.dumps({"state": {"a": {"state": {"_esm": "</script>"}, "buffers": [buffer]}}}).replace("</", "<\\/")
-    (tmp_path / "book" / "page.html").write_text(PAGE.replace("{state}", state), encoding="utf-8")
+    entry = {"state": {"_esm": "</script>"}, "buffers": [buffer]}
+    (tmp_path / "book" / "page.html").write_text(page_with({"a": entry}), encoding="utf-8")
     return tmp_path / "book" / "page.html"
 
 
@@ -146,7 +141,8 @@ def test_a_page_loads_what_it_needs_and_its_scripts_wait(tmp_path: Path) -> None
     for _ in range(2):  # the second time nothing changes
         lighten(page, path, tmp_path)
         assert [(each["src"], each.has_attr("defer")) for each in page.select("script[src]")] == [
-            ("../_static/doctools.js", True)
+            ("../_static/doctools.js", True),
+            ("../_static/widgets/explorers.js", True),
         ]
         assert [str(each.string) for each in page.select("script:not([src]):not([type])")] == [
             "const DOCUMENTATION_OPTIONS = { };",
@@ -156,21 +152,79 @@ def test_a_page_loads_what_it_needs_and_its_scripts_wait(tmp_path: Path) -> None
         first, second = page.select("article img")
         assert (first.get("loading"), first["width"], first["height"]) == (None, "30", "20")
         assert (second["loading"], second["width"], second["height"]) == ("lazy", "96", "48")
-        state = json.loads(page.select("script[type]")[0].string or "")
-        (buffer,) = state["state"]["a"]["buffers"]
-        assert "data" not in buffer and state["state"]["a"]["state"]["_esm"] == "</script>"
+        (buffer,) = state_of(page)["a"]["buffers"]
+        assert "data" not in buffer and state_of(page)["a"]["state"]["_esm"] == "</script>"
         script = (path.parent / buffer["file"]).resolve()
         assert script.parent == tmp_path / "_static" / "widgets"
         held = re.search(r'\["(\w+)"\] = "([^"]*)"', script.read_text(encoding="utf-8"))
         assert held and held[1] == script.stem and base64.b64decode(held[2]) == b"x" * 9000
 
 
-def test_few_bytes_stay_in_the_page(tmp_path: Path) -> None:
+def test_few_bytes_and_short_texts_stay_in_the_page(tmp_path: Path) -> None:
     path = small_site(tmp_path, b"few")
     page = parse(path.read_text(encoding="utf-8"))
     lighten(page, path, tmp_path)
-    (buffer,) = json.loads(page.select("script[type]")[0].string or "")["state"]["a"]["buffers"]
+    (buffer,) = state_of(page)["a"]["buffers"]
     assert base64.b64decode(buffer["data"]) == b"few" and not (tmp_path / "_static" / "widgets").exists()
+
+
+SHARED = "// line of all: “×”, \\n, </script>\n" * 100
+STYLE = ".snn { color: red }\n" * 200
+
+
+def test_long_texts_are_files_that_explorers_and_pages_share(tmp_path: Path) -> None:
+    """No long text is in a page; the files together hold each once; put together, they are what the state held."""
+    path = small_site(tmp_path)
+    other = path.with_name("other.html")
+    scripts = {name: f"{SHARED}{light.SEAM}{name} = 1;\n" * 2 + "// own\n" * 400 for name in ("a", "b", "c", "unseen")}
+    entries: dict[str, Any] = {
+        name: {"state": {"_esm": text, "_css": STYLE, "seed": 3, "short": "s"}} for name, text in scripts.items()
+    }
+    entries["b"]["buffers"] = [{"path": ["w"], "encoding": "base64", "data": "A" * (light.LARGE + 4)}]
+    view = '<script type="application/vnd.jupyter.widget-view+json">{{"model_id": "{}"}}</script>'
+    path.write_text(page_with(entries).replace("<math>", view.format("b") + "<math>"), encoding="utf-8")
+    other.write_text(page_with({"a": entries["c"], "c": entries["a"]}), encoding="utf-8")
+    pages = {each: parse(each.read_text(encoding="utf-8")) for each in (path, other)}
+    for _ in range(2):
+        for each, page in pages.items():
+            lighten(page, each, tmp_path)
+            assert SHARED[:30] not in str(page) and STYLE[:20] not in str(page)
+    for each, given in ((path, scripts), (other, {"a": scripts["c"], "c": scripts["a"]})):
+        for name, entry in state_of(pages[each]).items():
+            texts = {
+                key: "".join(light.text_in(each.parent / file) for file in files)
+                for key, files in entry["texts"].items()
+            }
+            assert texts == {"_esm": given[name], "_css": STYLE} and entry["state"] == {"seed": 3, "short": "s"}
+    held = [light.text_in(file) for file in (tmp_path / "_static" / "widgets").iterdir()]
+    assert len(held) == 1 + 1 + len(scripts) + 1, "what all share, the style, what each has of its own, and the bytes"
+    assert len(set(held)) == len(held)
+    # What is shown, and has no bytes that come later, comes with the page, in front of what reads it, and once.
+    for page in pages.values():
+        needed_at_once = [file for files in state_of(page)["a"]["texts"].values() for file in files]
+        sources = [str(script["src"]) for script in page.select("script[defer]")]
+        assert sources[-1].endswith("explorers.js") and sorted(sources[-4:-1]) == sorted(needed_at_once)
+        assert len(sources) == 5  # with doctools.js
+
+
+def test_a_class_that_a_long_text_names_is_known(tmp_path: Path) -> None:
+    path = small_site(tmp_path)
+    text = "// filling\n" * 300 + "`a\ngone`"  # not “ngone”, which is how JSON spells it
+    page = parse(page_with({"a": {"state": {"_esm": text}}}))
+    lighten(page, path, tmp_path)
+    assert "gone" in light.words([page], tmp_path) and "ngone" not in light.words([page], tmp_path)
+
+
+def test_scripts_of_explorers_begin_alike_and_are_cut_there() -> None:
+    folder = Path(widgets.__file__).parent / "js"
+    names = [path.name for path in folder.glob("*_explorer.js")] + ["digit_playground.js"]
+    assert len({light.cut(bundle(name))[0] for name in names}) == 1 < len(names)
+    assert len({light.cut(bundle(name))[1] for name in names}) == len(names)
+    for name in names:
+        assert "".join(light.cut(bundle(name))) == bundle(name)
+    assert light.cut(bundle("learning_worker.js")) == [bundle("learning_worker.js")]
+    # It comes first, so it may need nothing of the others.
+    assert not re.search(r"^import ", (folder / "parts.js").read_text(encoding="utf-8"), re.M)
 
 
 def test_the_search_page_keeps_its_scripts_in_order(tmp_path: Path) -> None:
@@ -178,7 +232,7 @@ def test_the_search_page_keeps_its_scripts_in_order(tmp_path: Path) -> None:
     page = parse(path.read_text(encoding="utf-8").replace("<article>", '<article><div id="search-results"></div>'))
     lighten(page, path, tmp_path)
     names = [str(each["src"]).split("/")[-1] for each in page.select("script[src][defer]")]
-    assert names == ["doctools.js", "searchtools.js", "searchindex.js"]
+    assert names == ["doctools.js", "searchtools.js", "searchindex.js", "explorers.js"]
 
 
 def test_one_sheet_for_all_pages_also_when_some_are_joined_already(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import importlib
 import json
 import os
 import re
@@ -22,6 +23,7 @@ import pytest
 import torch
 from browser import Tab, serve
 from fontTools.ttLib import TTFont
+from light import LONG, cut, text_in
 from make_pdf import make_pdf
 from nbclient import NotebookClient
 from notebooks import MOVED, NOTEBOOKS, offline
@@ -31,7 +33,7 @@ from pypdf import PdfReader
 from scripts import need_chromium, violations
 
 from snn_helpers import SpikingNet, load_mnist
-from snn_helpers.widgets import uniform
+from snn_helpers.widgets import bundle, uniform
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = re.compile(r'<script type="application/vnd.jupyter.widget-state\+json">(.*?)</script>', re.S)
@@ -73,21 +75,31 @@ class Site:
     def text(self, name: str) -> str:
         return (self.folder / name).read_text(encoding="utf-8")
 
-    def bytes_in(self, name: str, file: str) -> str:
-        """What an explorer's own file holds, in base64."""
-        text = (self.folder / name).parent.joinpath(file).read_text(encoding="utf-8")
-        return text.split(' = "')[1].split('"')[0]
+    def entries(self, name: str) -> list[dict[str, Any]]:
+        """What a page says of its widgets, as it stands there."""
+        found = [json.loads(text.replace("<\\/", "</"))["state"] for text in STATE.findall(self.text(name))]
+        return [entry for state in found for entry in state.values()]
+
+    def text_in(self, name: str, file: str) -> str:
+        """What is in a file that an explorer of the page names."""
+        return text_in((self.folder / name).parent / file)
 
     def states(self, name: str) -> list[dict[str, Any]]:
-        """The states of a page's explorers, bytes decoded."""
+        """The states of a page's explorers, with what lies in files, bytes decoded."""
         states = []
-        for found in STATE.findall(self.text(name)):
-            for entry in json.loads(found.replace("<\\/", "</"))["state"].values():
-                for buffer in entry.get("buffers", []):
-                    data = buffer["data"] if "data" in buffer else self.bytes_in(name, buffer["file"])
-                    entry["state"][buffer["path"][0]] = base64.b64decode(data)
-                states.append(entry["state"])
+        for entry in self.entries(name):
+            for key, files in entry.get("texts", {}).items():
+                entry["state"][key] = "".join(self.text_in(name, file) for file in files)
+            for buffer in entry.get("buffers", []):
+                data = buffer["data"] if "data" in buffer else self.text_in(name, buffer["file"])
+                entry["state"][buffer["path"][0]] = base64.b64decode(data)
+            states.append(entry["state"])
         return [state for state in states if "_esm" in state]
+
+    def weights(self, name: str) -> set[str]:
+        """The addresses of the files with the bytes of a page's explorers."""
+        buffers = [buffer for entry in self.entries(name) for buffer in entry.get("buffers", [])]
+        return {self.url(f"_static/widgets/{Path(each['file']).name}") for each in buffers if "file" in each}
 
 
 @pytest.fixture(scope="module")
@@ -194,11 +206,12 @@ def test_a_first_visit_is_light(page: str, book: Site, tab: Tab, phone: Tab) -> 
 def test_the_playground_s_weights_come_when_it_is_near(book: Site, tab: Tab) -> None:
     page = "book/03_training.html"
     tab.open(book.url(page), whole=False)
-    weights = [url for url in tab.requests if re.search(r"/widgets/[0-9a-f]{16}\.js", url)]
-    assert not weights and tab.run("document.querySelectorAll('.explorer-to-come').length") == 1
+    weights = book.weights(page)
+    assert weights and not weights & set(tab.requests)
+    assert tab.run("document.querySelectorAll('.explorer-to-come').length") == 1
     tab.run("document.querySelector('.explorer-to-come').scrollIntoView()")
     tab.wait("document.querySelector('.snn-digits')")
-    assert [url for url in tab.requests if re.search(r"/widgets/[0-9a-f]{16}\.js", url)]
+    assert weights <= set(tab.requests)
     # A link with settings leads to an explorer, which must then be there.
     tab.open(book.url(f"{page}#digits?step=3"), whole=False)
     tab.wait("document.querySelector('.snn-digits')")
@@ -212,16 +225,54 @@ def test_weights_stay_away_while_the_explorers_above_are_made(book: Site, tab: T
       URL.createObjectURL = (blob) => address(new Blob(["await new Promise((done) => setTimeout(done, 400));\\n", blob],
         { type: "text/javascript" }));
     """)
-    tab.open(book.url("book/story.html"), whole=False)
+    page = "book/story.html"
+    tab.open(book.url(page), whole=False)
     assert tab.run("document.querySelectorAll('.explorer-to-come').length") == 1
-    assert not [url for url in tab.requests if re.search(r"/widgets/[0-9a-f]{16}\.js", url)] and not tab.faults
+    assert book.weights(page) and not book.weights(page) & set(tab.requests) and not tab.faults
 
 
-def test_weights_that_do_not_come_are_told_of(book: Site, tab: Tab) -> None:
-    tab.page.route(re.compile(r"/widgets/[0-9a-f]{16}\.js"), lambda route: route.abort())
-    tab.open(book.url("book/03_training.html"), whole=False)
-    tab.run("document.querySelector('.explorer-to-come').scrollIntoView()")
+@pytest.mark.parametrize("page", ["book/03_training.html", "book/01_neuron_dynamics.html"])
+@pytest.mark.parametrize("fault", ["lost", "another text"])
+def test_files_that_do_not_come_are_told_of(page: str, fault: str, book: Site, tab: Tab) -> None:
+    """Those that come when an explorer is near, and those that come with the page."""
+    answer = {"lost": lambda route: route.abort(), "another text": lambda route: route.fulfill(body="/* gone */")}
+    tab.page.route(re.compile(r"/widgets/[0-9a-f]{16}\.js"), answer[fault])
+    tab.open(book.url(page))
     tab.wait("document.body.innerText.includes('This explorer is not complete')")
+    assert "did not come: is it where the page was built?" in tab.run("document.body.innerText")
+    assert not tab.run("document.querySelector('.snn')")
+
+
+def test_no_long_text_of_an_explorer_is_in_a_page_or_in_two_files(book: Site) -> None:
+    """And together they are what Python gives the explorer."""
+    used: set[str] = set()
+    for page in PAGES:
+        for entry in book.entries(page):
+            long = [key for key, value in entry["state"].items() if isinstance(value, str) and len(value) > LONG]
+            assert not long, f"{page} repeats {long}"
+            used |= {Path(file).name for files in entry.get("texts", {}).values() for file in files}
+        for state in book.states(page):
+            module, _, name = state["_anywidget_id"].rpartition(".")
+            kind = getattr(importlib.import_module(module), name)
+            assert state["_esm"] == str(kind._esm) and state["_css"] == str(kind._css), f"{page}: {name}"
+    texts = [text_in(book.folder / "_static" / "widgets" / name) for name in sorted(used)]
+    assert len(set(texts)) == len(texts)
+    shared = cut(bundle("neuron_explorer.js"))[0]
+    assert sum(shared in text for text in texts) == 1
+    assert sum(".snn {" in text for text in texts) == 1
+
+
+def test_what_explorers_share_is_asked_for_once(book: Site, tab: Tab) -> None:
+    """Also from one page to the next, and each explorer has the script that Python gave it."""
+    seen: set[str] = set()
+    for page in ("book/01_neuron_dynamics.html", "book/06_stdp_from_gradients.html", "book/story.html"):
+        tab.open(book.url(page))
+        asked = [url for url in tab.requests if re.search(r"/widgets/[0-9a-f]{16}\.js", url)]
+        assert len(asked) == len(set(asked))
+        assert not seen or seen & set(asked)
+        seen |= set(asked)
+        scripts = tab.run("[...document.querySelectorAll('.snn')].map((e) => e.parentElement.explorer.get('_esm'))")
+        assert sorted(scripts) == sorted(state["_esm"] for state in book.states(page)) and not tab.faults
 
 
 ICONS = (

@@ -3,7 +3,8 @@
 The theme brings all of Font Awesome twice over, styles for parts that the book has not, scripts that only the search
 page needs, and everything before the first line is painted. Here the style sheets become one, without the rules for
 classes that no page and no script names; fonts keep the glyphs that are used; scripts wait for the page; figures below
-the first wait for the reader; and what an explorer carries in bytes becomes a file that comes when it is near.
+the first wait for the reader; and what is long in an explorer's state, its script and its bytes, becomes files that
+pages share.
 """
 
 from __future__ import annotations
@@ -31,8 +32,11 @@ HERE = Path(__file__).resolve().parent
 JOINED = "joined.css"
 FORMULA_FONT = HERE / "fonts" / "formulas.woff"
 WIDGET_STATE = "application/vnd.jupyter.widget-state+json"
-# Bytes of an explorer, in base64, from which on they are a file of their own.
-LARGE = 8_000
+WIDGET_VIEW = 'script[type="application/vnd.jupyter.widget-view+json"]'
+# Bytes of an explorer, in base64, and characters of a text, from which on they are a file of their own.
+LARGE, LONG = 8_000, 2_000
+# The line of a bundled script that ends what all explorers share, as `bundle` of `snn_helpers.widgets` writes it.
+SEAM = "// --- what follows is one explorer's own ---\n"
 # Scripts of the theme that a page has no use for, and the part of the page that would use them.
 IDLE = {
     "scripts/fontawesome.js": None,  # the icons are in fonts
@@ -63,7 +67,7 @@ def lighten(page: BeautifulSoup, path: Path, root: Path) -> None:
     """Take from a page what it does not need, and let wait what can wait. Done twice, it changes nothing more."""
     _defer_scripts(page, path)
     _let_figures_wait(page, path)
-    _move_bytes_out(page, path, root)
+    _move_out(page, path, root)
 
 
 def _defer_scripts(page: BeautifulSoup, path: Path) -> None:
@@ -127,33 +131,61 @@ def image_size(file: Path) -> tuple[int, int] | None:
     return None
 
 
-# A line of a script that holds nothing else: each page with an explorer carries its script, which nobody reads there.
-COMMENT = re.compile(r"^[ \t]*(?://[^\n]*|/\*\*(?:(?!\*/)[^\n])*\*/)[ \t]*\n", re.M)
+def _move_out(page: BeautifulSoup, path: Path, root: Path) -> None:
+    """What is long in an explorer's state goes into scripts of their own, which also a page opened as a file may load.
 
+    A file has the name of its content, so that pages and explorers share it. What explorers without large bytes need
+    comes with the page; all else comes when the explorer is near.
+    """
+    up = posixpath.relpath(".", path.parent.relative_to(root).as_posix())
+    shown = {json.loads(view.string or "{}").get("model_id") for view in page.select(WIDGET_VIEW)}
 
-def _move_bytes_out(page: BeautifulSoup, path: Path, root: Path) -> None:
-    """Large bytes of an explorer go into a script of their own, which also a page opened as a file may load."""
+    def filed(text: str) -> str:
+        name = hashlib.sha256(text.encode()).hexdigest()[:16]
+        line = f'(self.explorerFiles ??= {{}})["{name}"] = {json.dumps(text, ensure_ascii=False)};\n'
+        write(root / "_static" / "widgets" / f"{name}.js", line.encode())
+        return posixpath.join(up, f"_static/widgets/{name}.js")
+
     for script in page.find_all("script", type=WIDGET_STATE):
-        state = json.loads(script.string or "{}")
-        moved = False
-        for entry in state.get("state", {}).values():
-            values = entry.get("state", {})
-            for name in ("_esm", "_worker"):
-                if (short := COMMENT.sub("", values.get(name) or "")) != (values.get(name) or ""):
-                    values[name], moved = short, True
+        state, moved = json.loads(script.string or "{}"), False
+        at_once: dict[str, None] = {}
+        for name, entry in state.get("state", {}).items():
             for buffer in entry.get("buffers", []):
-                data = buffer.get("data", "")
+                data = "".join(buffer.get("data", "").split())
                 if buffer.get("encoding") == "base64" and len(data) > LARGE:
-                    name = hashlib.sha256(data.encode()).hexdigest()[:16]
-                    text = f'(self.explorerBytes ??= {{}})["{name}"] = "{"".join(data.split())}";\n'
-                    write(root / "_static" / "widgets" / f"{name}.js", text.encode())
                     del buffer["data"]
-                    buffer["file"] = posixpath.join(
-                        posixpath.relpath(".", path.parent.relative_to(root).as_posix()), f"_static/widgets/{name}.js"
-                    )
-                    moved = True
+                    buffer["file"], moved = filed(data), True
+            values = entry.get("state", {})
+            texts = {key: cut(text) for key, text in values.items() if isinstance(text, str) and len(text) > LONG}
+            for key, parts in texts.items():
+                del values[key]
+                entry.setdefault("texts", {})[key] = [filed(part) for part in parts]
+                moved = True
+            if name in shown and not any("file" in buffer for buffer in entry.get("buffers", [])):
+                at_once |= {file: None for files in entry.get("texts", {}).values() for file in files}
         if moved:
             script.string = json.dumps(state).replace("</", "<\\/")
+            for file in at_once:
+                script.insert_before(page.new_tag("script", attrs={"defer": "", "src": file}), "\n")
+
+
+def cut(text: str) -> list[str]:
+    """A text in two, if it begins with what others begin with too."""
+    shared, seam, own = text.partition(SEAM)
+    return [shared + seam, own] if seam else [text]
+
+
+def text_in(file: Path) -> str:
+    """What a file holds that `lighten` has made: a text, or bytes in base64."""
+    return str(json.loads(file.read_text(encoding="utf-8").split(" = ", 1)[1].rstrip(";\n")))
+
+
+def _long_texts(page: BeautifulSoup, root: Path) -> Iterator[str]:
+    """What the explorers of a page load: their scripts, and their style."""
+    for script in page.find_all("script", type=WIDGET_STATE):
+        for entry in json.loads(script.string or "{}").get("state", {}).values():
+            for files in entry.get("texts", {}).values():
+                yield from (text_in(root / "_static" / "widgets" / posixpath.basename(file)) for file in files)
 
 
 # --- one style sheet and small fonts for all pages ------------------------------------------------
@@ -216,6 +248,7 @@ def words(pages: Iterable[BeautifulSoup], root: Path) -> set[str]:
             if value := tag.get("class"):
                 found.update(str(value).split())
         texts += [script.string or "" for script in page.find_all("script", src=False)]
+        texts += _long_texts(page, root)
     for text in texts:
         found.update(re.findall(r"[A-Za-z_][\w-]*", text))
     return found

@@ -49,7 +49,7 @@ from cards import descriptions, draw_card, figures
 from figures import finish_figures
 from formulas import BadFormulaError, mathml
 from inputs import pages_key, refresh
-from light import gone, join_styles, lighten
+from light import WIDGET_VIEW, gone, join_styles, lighten
 from tables import fit
 
 logger = logging.getLogger(__name__)
@@ -121,7 +121,6 @@ MENDS = (
     Mend("sources in lists", 'div.citation[role="doc-biblioentry"]', without("role")),
 )
 # A widget whose output is left off the page leaves its state behind, and with it the explorers' script.
-WIDGET_VIEW = 'script[type="application/vnd.jupyter.widget-view+json"]'
 LEFT_BEHIND = (
     Mend("states of widgets", 'script[type="application/vnd.jupyter.widget-state+json"]', gone),
     Mend("scripts of explorers", 'script[src*="widgets/explorers.js"]', gone),

@@ -1,6 +1,6 @@
 // Brings the explorers on a page to life without a kernel: what a notebook's front end does for an anywidget,
-// in little. The page holds each widget's state, its script included, as JSON. Large bytes, such as a network's weights,
-// are files of their own, which come when the widget is near.
+// in little. The page holds each widget's state as JSON. What is long, its script and its style, is in files that pages
+// share; so are large bytes, such as a network's weights, and a widget that has them comes when it is near.
 (() => {
   /** A widget's state, with get, set, on, off and save_changes as anywidget promises them. */
   class Model {
@@ -41,13 +41,17 @@
   }
 
   const files = new Map(); // by their address
-  /** What is in a file of bytes. The file is a script, since a page that was opened as a file may fetch nothing. */
-  function bytesIn(file) {
+  /** What is in a file. The file is a script, since a page that was opened as a file may fetch nothing. */
+  function textIn(file) {
+    const name = /([^/]*)\.js$/.exec(file)[1];
     if (!files.has(file)) {
       const come = new Promise((done, failed) => {
+        const here = () => self.explorerFiles?.[name];
+        if (here() !== undefined) return done(here()); // it came with the page
+        const lost = () => failed(new Error(`${file} did not come: is it where the page was built?`));
         const script = document.createElement("script");
-        script.onload = () => done(self.explorerBytes[/([^/]*)\.js$/.exec(file)[1]]);
-        script.onerror = () => failed(new Error(`${file} did not come: is it where the page was built?`));
+        script.onload = () => (here() === undefined ? lost() : done(here()));
+        script.onerror = lost;
         script.src = file;
         document.head.append(script);
       });
@@ -56,14 +60,17 @@
     return files.get(file);
   }
 
-  /** Bytes travel beside the JSON, in base64, with the path to where they belong. */
-  async function valuesOf({ state, buffers = [] }) {
+  /** Long texts lie in files, one or several; bytes travel beside the JSON, in base64, with the path to where they belong. */
+  async function valuesOf({ state, texts = {}, buffers = [] }) {
     const values = structuredClone(state);
-    await Promise.all(buffers.map(async ({ data, file, path }) => {
-      const bytes = Uint8Array.from(atob(data ?? (await bytesIn(file))), (letter) => letter.charCodeAt(0));
+    const read = Object.entries(texts).map(async ([name, parts]) => {
+      values[name] = (await Promise.all(parts.map(textIn))).join("");
+    });
+    await Promise.all([...read, ...buffers.map(async ({ data, file, path }) => {
+      const bytes = Uint8Array.from(atob(data ?? (await textIn(file))), (letter) => letter.charCodeAt(0));
       const parent = path.slice(0, -1).reduce((part, key) => part[key], values);
       parent[path.at(-1)] = new DataView(bytes.buffer);
-    }));
+    })]);
     return values;
   }
 
@@ -97,7 +104,7 @@
 
   async function show(place, entry, first) {
     const box = document.createElement("div");
-    if (!entry?.state?._esm) {
+    if (!entry?.state?._esm && !entry?.texts?._esm) {
       box.textContent = "This control needs a running notebook.";
       place.replaceWith(box);
       return;
@@ -111,6 +118,13 @@
     await fill(box, entry).finally(() => box.removeAttribute("class"));
   }
 
+  const styles = new Set(); // by their text, too
+  function dress(text) {
+    if (!text || styles.has(text)) return;
+    styles.add(text);
+    document.head.append(Object.assign(document.createElement("style"), { textContent: text }));
+  }
+
   async function fill(box, entry) {
     let values;
     try {
@@ -119,12 +133,7 @@
       box.textContent = `This explorer is not complete: ${error.message}`;
       throw error;
     }
-    if (values._css && !document.querySelector(`style[data-explorer="${values._anywidget_id}"]`)) {
-      const style = document.createElement("style");
-      style.dataset.explorer = values._anywidget_id;
-      style.textContent = values._css;
-      document.head.append(style);
-    }
+    dress(values._css);
     const { default: widget } = await load(values._esm);
     box.explorer = new Model(values);
     await widget.render({ model: box.explorer, el: box });
