@@ -26,7 +26,7 @@ HOW_TO_GET_FIREFOX = "no Firefox was found: `apt-get install firefox-esr` gets o
 ON_A_MAC = "/Applications/Firefox.app/Contents/MacOS/firefox"
 FLAGS = ["--headless", "--remote-debugging-port=0", "--no-remote", "--profile"]
 LISTENS = r"WebDriver BiDi listening on (ws://\S+)\n"
-PATIENCE, GRACE = 60.0, 10.0  # seconds: for an answer, and to end by itself
+PATIENCE, GRACE = 120.0, 10.0  # seconds: for an answer, and to end by itself
 # Other hosts do not exist for this browser: the way to them leads through a proxy that is not there.
 PROXY = {"http": "127.0.0.1", "http_port": 9, "ssl": "127.0.0.1", "ssl_port": 9, "no_proxies_on": "127.0.0.1"}
 PREFERENCES = {f"network.proxy.{name}": value for name, value in ({"type": 1} | PROXY).items()}
