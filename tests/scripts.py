@@ -20,12 +20,16 @@ AXE = ROOT / "tests" / "assets" / "axe" / "axe.min.js"
 Run = Callable[[str, Any], Any]
 
 
-def need_chromium() -> None:
-    """Skip the test where there is no browser; but continuous integration skips nothing."""
-    if find_chromium() is None:
+def need(browser: str | None, how_to_get_it: str) -> None:
+    """Skip the test where there is no such browser; but continuous integration skips nothing."""
+    if browser is None:
         if os.environ.get("SNN_NEEDS_BROWSER"):
-            pytest.fail(HOW_TO_GET_IT)
-        pytest.skip(HOW_TO_GET_IT)
+            pytest.fail(how_to_get_it)
+        pytest.skip(how_to_get_it)
+
+
+def need_chromium() -> None:
+    need(find_chromium(), HOW_TO_GET_IT)
 
 
 def violations(tab: Tab) -> list[str]:

@@ -4,48 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import Tab, serve
-from ipywidgets.embed import embed_data
-from pages import parse, policy
+from browser import Tab
+from one_explorer import page_with, served
 from playwright.sync_api import Browser
 from scripts import violations
 from snn_chapters.explorers.learning import LearningExplorer
 
 from snn_helpers import load_mnist
 
-ROOT = Path(__file__).resolve().parents[2]
-KIND = "application/vnd.jupyter.widget"
-
-
-def page_with(explorer: LearningExplorer, worker: str = "") -> str:
-    """A page that has the policy of the book's; `worker`: what more it says of workers."""
-    found = embed_data(views=[explorer], drop_defaults=False)
-    page = (
-        '<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>Learning</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        "<style>html[data-theme=dark] { background: #121212; color: #eee }</style>"
-        '<script defer src="explorers.js"></script></head><body><main><h1>Learning</h1>'
-        f'<script type="{KIND}-view+json">{json.dumps(found["view_specs"][0])}</script>'
-        '<p style="height: 3000px">Below</p>'
-        f'</main><script type="{KIND}-state+json">{json.dumps(found["manager_state"])}</script></body></html>'
-    )
-    told = f'<meta http-equiv="Content-Security-Policy" content="{policy(parse(page), set())}{worker}">'
-    return page.replace('<meta charset="utf-8">', f'<meta charset="utf-8">{told}')
-
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("learning")
     train, held_out = load_mnist("train", "subset"), load_mnist("test", "subset")
     explorer = LearningExplorer(train, held_out, 1000, 100, n_steps=8, n_hidden=20)
-    (folder / "explorers.js").write_bytes((ROOT / "book/_static/widgets/explorers.js").read_bytes())
-    (folder / "page.html").write_text(page_with(explorer), encoding="utf-8")
-    (folder / "forbidden.html").write_text(page_with(explorer, "; worker-src 'none'"), encoding="utf-8")
-    with serve(folder) as found:
+    with served(
+        tmp_path_factory.mktemp("learning"),
+        page=page_with(explorer),
+        forbidden=page_with(explorer, "; worker-src 'none'"),
+    ) as found:
         yield found
 
 

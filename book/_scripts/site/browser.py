@@ -13,12 +13,13 @@ import os
 import shutil
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, Response, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, sync_playwright
 
 HOW_TO_GET_IT = "no Chromium was found: `apt-get install chromium` gets one, or name yours in SNN_CHROMIUM"
 FLAGS = [
@@ -77,70 +78,55 @@ def serve(folder: Path, handler: type[http.server.SimpleHTTPRequestHandler] = Qu
         server.server_close()
 
 
-class Tab:
-    """A page of its own, with its own cache; `finger`: on a touch screen, `still`: for a reader who wants no motion.
+class Window(ABC):
+    """What a test does with a page, in whatever browser.
 
-    Since `open`: `faults` is what has gone wrong, `requests` what was asked for, `received` how many bytes came.
+    Since `open`: `faults` is what has gone wrong, `requests` what was asked for.
     """
 
-    def __init__(
-        self, browser: Browser, width: int = 1200, height: int = 900, finger: bool = False, still: bool = False
-    ) -> None:
-        self._context = browser.new_context(
-            viewport={"width": width, "height": height},
-            has_touch=finger,
-            is_mobile=finger,
-            color_scheme="light",
-            reduced_motion="reduce" if still else "no-preference",
-        )
-        self.page: Page = self._context.new_page()
+    passing: type[Exception]  # what `run` raises when a page is on its way out
+
+    def __init__(self) -> None:
         self.faults: list[str] = []
         self.requests: list[str] = []
-        self.received = 0
-        self.page.on("pageerror", lambda error: self.faults.append(f"exception: {error}"))
-        self.page.on("console", self._heard)
-        self.page.on("request", self._asked)
-        self.page.on("requestfailed", self._failed)
-        self.page.on("response", self._answered)
-        self._protocol = self._context.new_cdp_session(self.page)
-        self._protocol.on("Network.dataReceived", self._came)
-        self._protocol.send("Network.enable")
 
-    def __enter__(self) -> Tab:
-        return self
+    @abstractmethod
+    def go(self, url: str) -> None:
+        """To an address, until it is loaded."""
 
-    def __exit__(self, *_: object) -> None:
-        self._context.close()
+    @abstractmethod
+    def run(self, script: str) -> Any:
+        """The value of an expression in the page; promises are waited for."""
 
-    def _heard(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "assert"):
-            self.faults.append(f"console: {message.text} {message.location.get('url', '')}")
+    @abstractmethod
+    def rest(self) -> None:
+        """A moment for the page, and for what is told of it."""
 
-    def _asked(self, request: Request) -> None:
-        self.requests.append(request.url)
-        where = urlparse(request.url)
+    @abstractmethod
+    def press(self, key: str, times: int = 1) -> None:
+        """A key of the keyboard."""
+
+    def asked_for(self, url: str) -> None:
+        self.requests.append(url)
+        where = urlparse(url)
         if where.scheme not in ("data", "blob", "file") and where.hostname != "127.0.0.1":
-            self.faults.append(f"a request to another host: {request.url}")
+            self.faults.append(f"a request to another host: {url}")
 
-    def _failed(self, request: Request) -> None:
-        if request.failure != "net::ERR_ABORTED":  # taken back, as by a page that is left
-            self.faults.append(f"failed: {request.url} ({request.failure})")
+    def answered(self, url: str, status: int) -> None:
+        if status >= 400:
+            self.faults.append(f"status {status}: {url}")
 
-    def _answered(self, response: Response) -> None:
-        if response.status >= 400:
-            self.faults.append(f"status {response.status}: {response.url}")
-
-    def _came(self, data: dict[str, Any]) -> None:
-        self.received += data["dataLength"]
+    def failed(self, url: str, why: str | None) -> None:
+        self.faults.append(f"failed: {url} ({why})")
 
     def open(self, url: str, whole: bool = True) -> None:
         """Open a page and wait until it, its scripts and its explorers are there.
 
         `whole`: also what else comes only when it is near, the figures below and explorers with files of their own.
         """
-        self.page.goto("about:blank")
-        self.faults, self.requests, self.received = [], [], 0
-        self.page.goto(url, wait_until="load")
+        self.go("about:blank")
+        self.faults, self.requests = [], []
+        self.go(url)
         self.wait(
             "!document.querySelector('script[src*=\"explorers.js\"]') || document.documentElement.dataset.explorers"
         )
@@ -161,10 +147,6 @@ class Tab:
             )
         self.wait("document.fonts.status === 'loaded'")
 
-    def run(self, script: str) -> Any:
-        """The value of an expression in the page; promises are waited for."""
-        return self.page.evaluate(script)
-
     def wait(self, condition: str, seconds: float = 60) -> Any:
         """Until the expression is true in the page; its value.
 
@@ -173,11 +155,59 @@ class Tab:
         """
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            with contextlib.suppress(Error):  # a page on its way out, or what is asked for is not there yet
-                if value := self.page.evaluate(condition):
+            with contextlib.suppress(self.passing):  # or what is asked for is not there yet
+                if value := self.run(condition):
                     return value
-            self.page.wait_for_timeout(30)
+            self.rest()
         raise TimeoutError(f"after {seconds} seconds still not true: {condition}")
+
+
+class Tab(Window):
+    """A page of its own, with its own cache; `finger`: on a touch screen, `still`: for a reader who wants no motion."""
+
+    passing = Error
+
+    def __init__(
+        self, browser: Browser, width: int = 1200, height: int = 900, finger: bool = False, still: bool = False
+    ) -> None:
+        super().__init__()
+        self._context = browser.new_context(
+            viewport={"width": width, "height": height},
+            has_touch=finger,
+            is_mobile=finger,
+            color_scheme="light",
+            reduced_motion="reduce" if still else "no-preference",
+        )
+        self.page: Page = self._context.new_page()
+        self.page.on("pageerror", lambda error: self.faults.append(f"exception: {error}"))
+        self.page.on("console", self._heard)
+        self.page.on("request", lambda request: self.asked_for(request.url))
+        self.page.on("requestfailed", self._failed)
+        self.page.on("response", lambda response: self.answered(response.url, response.status))
+        self._protocol = self._context.new_cdp_session(self.page)
+
+    def __enter__(self) -> Tab:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._context.close()
+
+    def _heard(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "assert"):
+            self.faults.append(f"console: {message.text} {message.location.get('url', '')}")
+
+    def _failed(self, request: Request) -> None:
+        if request.failure != "net::ERR_ABORTED":  # taken back, as by a page that is left
+            self.failed(request.url, request.failure)
+
+    def go(self, url: str) -> None:
+        self.page.goto(url, wait_until="load")
+
+    def run(self, script: str) -> Any:
+        return self.page.evaluate(script)
+
+    def rest(self) -> None:
+        self.page.wait_for_timeout(30)
 
     def press(self, key: str, times: int = 1) -> None:
         for _ in range(times):
