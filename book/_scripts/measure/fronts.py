@@ -49,7 +49,8 @@ class Front:
 
     `ready`: whether cells can be run; `run`: a function that runs the cell of this number and those below it; `cells`:
     kind and text of each, which of them is active, and in which mode.
-    `own`: parts of the errors that the front end writes on the browser's console with every notebook.
+    `own`: parts of the errors that the front end writes on the browser's console with every notebook, some time after
+    it is opened; what is written before a cell can be run is its own in any case.
     """
 
     server: tuple[str, ...]
@@ -92,8 +93,10 @@ FRONTS = {
     "Jupyter Notebook 6": Front(
         ("notebook",),
         "notebooks",
-        f"Jupyter.notebook.kernel.is_connected() && Jupyter.notebook.ncells() === {len(CELLS)}"
-        " && !!Jupyter.notebook.kernel.widget_manager",
+        # And nothing is still unanswered: once its widgets know which of them the kernel has, they hide any that is shown.
+        f"Jupyter.notebook.ncells() === {len(CELLS)} && !!Jupyter.notebook.kernel.widget_manager"
+        " && Jupyter.notebook.kernel.is_connected() && Jupyter.notebook.kernel.info_reply.status === 'ok'"
+        " && Object.keys(Jupyter.notebook.kernel._msg_callbacks).length === 0",
         "(k) => { Jupyter.notebook.select(k); Jupyter.notebook.execute_cells_below(); }",
         "[Jupyter.notebook.get_cells().map((cell) => [cell.cell_type, cell.get_text()]),"
         " Jupyter.notebook.get_selected_index(), Jupyter.notebook.mode]",
@@ -168,6 +171,8 @@ class Reader:
         self._pad = self._digits.get_by_role("application")
         tab.open(address.format(place=self._front.place, name=name))
         tab.wait(self._front.ready, seconds=120)
+        # No explorer was there yet. The server, among others, answers 500 if it is asked while a kernel starts.
+        tab.faults.clear()
 
     def _said(self, wanted: str, seconds: float) -> None:
         self._tab.wait(f"document.body.innerText.includes('Python has {wanted}')", seconds)
@@ -206,7 +211,7 @@ class Reader:
         # The cell is in its command mode now, where arrows are commands.
         self._tab.press("ArrowLeft", times=12)
         moved = float(self._slider.input_value())
-        assert abs(moved - (dragged - 0.12)) < 1e-9, f"twelve arrows moved the slider from {dragged} to {moved}"
+        assert abs(moved - (dragged - 0.12)) < 1e-9, f"twelve arrows led from {dragged} to {moved}: who took them?"
         self._finds(f"{moved:.2f} and scale")
         assert picture.inner_html() != before, "the slider moved, but not the picture"
 
