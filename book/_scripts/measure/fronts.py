@@ -93,7 +93,7 @@ FRONTS = {
     "Jupyter Notebook 6": Front(
         ("notebook",),
         "notebooks",
-        # And nothing is still unanswered: once its widgets know which of them the kernel has, they hide any that is shown.
+        # Nothing is unanswered: once its widgets hear which of them the kernel has, they hide any that is shown.
         f"Jupyter.notebook.ncells() === {len(CELLS)} && !!Jupyter.notebook.kernel.widget_manager"
         " && Jupyter.notebook.kernel.is_connected() && Jupyter.notebook.kernel.info_reply.status === 'ok'"
         " && Object.keys(Jupyter.notebook.kernel._msg_callbacks).length === 0",
