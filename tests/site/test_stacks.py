@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 import stacks
 from bs4 import BeautifulSoup
+from fronts import FRONTS
 from make_stacks import RECORD, STACKS
 
 
-def row(stack: str, passed: bool, day: str) -> dict[str, object]:
-    versions = {"python": "3.13.0", "torch": "2.11.0", "ipywidgets": "7.7.1"}
-    return {"settings": {"stack": stack, "notebook": "one"}, "passed": passed, "day": day, "versions": versions}
+def row(stack: str, passed: bool, day: str, notebook: str = "one") -> dict[str, object]:
+    versions = {"python": "3.13.0", "torch": "2.11.0", "ipywidgets": "7.7.1", "notebook": "6.5.7"}
+    return {"settings": {"stack": stack, "notebook": notebook}, "passed": passed, "day": day, "versions": versions}
 
 
 def test_each_stack_has_a_row_that_counts_what_passed(tmp_path: Path) -> None:
@@ -26,6 +28,21 @@ def test_each_stack_has_a_row_that_counts_what_passed(tmp_path: Path) -> None:
     page = BeautifulSoup("<p></p>", "html.parser")
     made = stacks.table(page, record)
     assert made and [len(line.find_all(["td", "th"])) for line in made.find_all("tr")] == [6, 6, 6]
+
+
+@pytest.mark.parametrize("passed, told", [(True, "held"), (False, "failed")])
+def test_a_front_end_is_told_beside_the_notebooks_and_is_none_of_them(passed: bool, told: str, tmp_path: Path) -> None:
+    record = tmp_path / "stacks.json"
+    trials = [row("colab", True, "2031-01-01"), row("colab", passed, "2031-01-01", stacks.FRONT)]
+    record.write_text(json.dumps({"trials": trials}))
+    assert stacks.rows(record)[0][4] == f"1 of 1; explorers {told} in Jupyter Notebook 6.5.7"
+
+
+def test_the_stack_of_a_front_end_brings_it() -> None:
+    for stack in (stack for stack in STACKS.values() if stack.front):
+        major = stack.front.split()[-1]
+        pins = Path(stack.requirements[-1]).read_text(encoding="utf-8")
+        assert stack.front in FRONTS and f"\nnotebook=={major}." in pins
 
 
 def test_without_a_record_there_is_no_table(tmp_path: Path) -> None:

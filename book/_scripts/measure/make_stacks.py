@@ -5,8 +5,9 @@
 The stacks: `colab`, what Colab has (requirements-colab.txt); `floors`, the lowest versions that pyproject.toml allows
 (requirements-floors.txt); `newest`, the newest that pip finds. Each gets an environment of its own under
 _build/stacks, with its own Python, and no helpers: each notebook runs alone in an empty folder, at the first of its two
-sets of test parameters, and its real first cell installs the helpers from an archive of this folder. A stack's rows are
-replaced when its run has ended; about 6 GB and some 15 minutes each, and the environment is deleted at the end.
+sets of test parameters, and its real first cell installs the helpers from an archive of this folder. If a stack has a
+front end, the explorers are used in it, in Chromium. A stack's rows are replaced when its run has ended; about 6 GB and
+some 15 minutes each, and the environment is deleted at the end.
 """
 
 from __future__ import annotations
@@ -25,12 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from playwright.sync_api import Error
 
 from snn_helpers.long.recording import provenance, write_record
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "repo"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "site"))
 
+from browser import HOW_TO_GET_IT, Tab, chromium, find_chromium
 from files import listed_files
+from fronts import FRONTS, WINDOW, jupyter, use
+from stacks import FRONT
 
 ROOT = Path(__file__).resolve().parents[3]
 BOOK = ROOT / "book"
@@ -39,7 +45,7 @@ RECORD = BOOK / "results" / "stacks.json"
 VERSIONS = """
 import json, sys
 from importlib.metadata import version
-names = ("torch", "numpy", "matplotlib", "ipykernel", "ipywidgets", "anywidget")
+names = ("torch", "numpy", "matplotlib", "ipykernel", "ipywidgets", "anywidget", *sys.argv[1:])
 print(json.dumps({"python": sys.version.split()[0]} | {name: version(name) for name in names}))
 """
 
@@ -52,6 +58,7 @@ class Stack:
     python: str
     requirements: tuple[str, ...]
     left_out: tuple[str, ...] = ()  # notebooks, where a comment in STACKS says why
+    front: str = ""  # one of FRONTS, which the versions bring with them as the package `notebook`
 
 
 def of_pyproject() -> tuple[str, ...]:
@@ -61,7 +68,8 @@ def of_pyproject() -> tuple[str, ...]:
 
 
 STACKS = {
-    "colab": Stack("what Colab has", "3.13", ("-r", str(ROOT / "requirements-colab.txt"))),
+    # Colab's own front end is nowhere else. Jupyter Notebook 6 has the same ipywidgets, anywidget and kernel.
+    "colab": Stack("what Colab has", "3.13", ("-r", str(ROOT / "requirements-colab.txt")), front="Jupyter Notebook 6"),
     # With torch 2.6 a process of scaling_out was seen to wait for ever as its group was closed.
     "floors": Stack(
         "the lowest versions allowed",
@@ -142,6 +150,25 @@ def run_notebook(path: Path, python: Path, folder: Path, zipped: Path, parameter
     return {"passed": run.returncode == 0, "total_seconds": seconds}
 
 
+def use_front(name: str, python: Path, folder: Path) -> dict[str, Any]:
+    """Use the explorers in the stack's front end of this name; whether all held, and its seconds."""
+    environment = os.environ | {"SNN_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    failed = ""
+    started = time.perf_counter()
+    try:
+        with (
+            jupyter(python, FRONTS[name], folder / "front", environment) as address,
+            chromium() as browser,
+            Tab(browser, *WINDOW) as tab,
+        ):
+            use(tab, address, name)
+    except (AssertionError, RuntimeError, TimeoutError, Error) as error:
+        failed = str(error)
+    seconds = round(time.perf_counter() - started, 1)
+    print(f"  {name}: {f'FAILED, {seconds} s: {failed}' if failed else f'passed, {seconds} s'}", flush=True)
+    return {"passed": not failed, "total_seconds": seconds}
+
+
 def write(rows: list[dict[str, Any]]) -> None:
     """Replace the record as a whole."""
     rows = sorted(rows, key=lambda row: (list(STACKS).index(row["settings"]["stack"]), row["settings"]["notebook"]))
@@ -153,6 +180,8 @@ def main(names: list[str]) -> int:
     unknown = sorted(set(names) - set(STACKS))
     if unknown:
         sys.exit(f"unknown: {', '.join(unknown)}; there are {', '.join(STACKS)}")
+    if find_chromium() is None and any(STACKS[name].front for name in names or STACKS):
+        sys.exit(HOW_TO_GET_IT)
     parameters = yaml.safe_load((ROOT / "tests" / "notebook_parameters.yaml").read_text(encoding="utf-8"))
     failed = []
     for name in names or STACKS:
@@ -160,19 +189,22 @@ def main(names: list[str]) -> int:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         python = install(name, stack, folder)
-        zipped, versions = archive(folder), json.loads(quiet(python, "-c", VERSIONS))
-        rows = []
-        for path in sorted(BOOK.glob("*.ipynb")):
-            if path.stem in stack.left_out:
-                continue
-            ended = run_notebook(path, python, folder, zipped, parameters[path.stem][0])
-            day = datetime.now(UTC).date().isoformat()
-            rows.append({"settings": {"stack": name, "notebook": path.stem}, **ended, "day": day, "versions": versions})
+        zipped = archive(folder)
+        versions = json.loads(quiet(python, "-c", VERSIONS, *(["notebook"] if stack.front else [])))
+        ended = {
+            path.stem: run_notebook(path, python, folder, zipped, parameters[path.stem][0])
+            for path in sorted(BOOK.glob("*.ipynb"))
+            if path.stem not in stack.left_out
+        }
+        if stack.front:
+            ended[FRONT] = use_front(stack.front, python, folder)
+        told = {"day": datetime.now(UTC).date().isoformat(), "versions": versions}
+        rows = [{"settings": {"stack": name, "notebook": what}, **end, **told} for what, end in ended.items()]
         kept = json.loads(RECORD.read_text(encoding="utf-8"))["trials"] if RECORD.exists() else []
         write([row for row in kept if row["settings"]["stack"] in STACKS and row["settings"]["stack"] != name] + rows)
         failed += [f"{name}: {row['settings']['notebook']}" for row in rows if not row["passed"]]
         shutil.rmtree(folder / "venv")
-    print(f"failed: {', '.join(failed)}" if failed else "every notebook passed", flush=True)
+    print(f"failed: {', '.join(failed)}" if failed else "all passed", flush=True)
     return bool(failed)
 
 

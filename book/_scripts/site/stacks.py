@@ -10,6 +10,7 @@ from typing import Any
 from bs4 import BeautifulSoup, Tag
 
 NAMES = {"colab": "Colab", "floors": "the lowest versions allowed", "newest": "the newest versions"}
+FRONT = "front end"  # stands in a record's row for a notebook's name: the explorers in the stack's Jupyter Notebook
 COLUMNS = ("versions", "Python", "torch", "ipywidgets", "notebooks that ran through", "last run")
 
 
@@ -23,9 +24,12 @@ def rows(record: Path) -> list[list[str]]:
     listed = []
     for stack in (name for name in NAMES if name in found):
         runs, versions = found[stack], found[stack][0]["versions"]
-        passed = sum(run["passed"] for run in runs)
+        passed = [run["passed"] for run in runs if run["settings"]["notebook"] != FRONT]
+        ran = f"{sum(passed)} of {len(passed)}"
+        for run in (run for run in runs if run["settings"]["notebook"] == FRONT):
+            ran += f"; explorers {'held' if run['passed'] else 'failed'} in Jupyter Notebook {versions['notebook']}"
         told = [versions[name] for name in ("python", "torch", "ipywidgets")]
-        listed.append([NAMES[stack], *told, f"{passed} of {len(runs)}", max(run["day"] for run in runs)])
+        listed.append([NAMES[stack], *told, ran, max(run["day"] for run in runs)])
     return listed
 
 
