@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import runpy
 import sys
 import venv
 from pathlib import Path
@@ -43,6 +44,13 @@ def code_cells(notebook: Any, tag: str | None = None) -> list[Any]:
         for cell in notebook.cells
         if cell.cell_type == "code" and (tag is None or tag in cell.metadata.get("tags", []))
     ]
+
+
+def run_lines(source: str, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """What lines of a notebook define, run as a program in a folder that knows what is `given`."""
+    program = folder / "lines.py"
+    program.write_text(source, encoding="utf-8")
+    return runpy.run_path(str(program), given)
 
 
 def offline(folder: Path) -> dict[str, str]:

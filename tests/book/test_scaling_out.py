@@ -11,12 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
-import nbformat
 import pytest
+from notebooks import BOOK, code_cells, read, run_lines
 
-ROOT = Path(__file__).resolve().parents[2]
 # Into a network with nothing but its loopback, under a name that is in no table; the rest of the line is run there.
 NAMELESS = """
 import fcntl, os, socket, struct, sys
@@ -44,11 +42,10 @@ dist.destroy_process_group()
 
 def function_of(notebook: str, name: str) -> str:
     """The source of a function that a cell of the notebook defines."""
-    for cell in nbformat.read(ROOT / "book" / f"{notebook}.ipynb", as_version=4).cells:
-        if cell.cell_type == "code":
-            for node in ast.parse(cell.source).body:
-                if isinstance(node, ast.FunctionDef) and node.name == name:
-                    return ast.unparse(node)
+    for cell in code_cells(read(BOOK / f"{notebook}.ipynb")):
+        for node in ast.parse(cell.source).body:
+            if isinstance(node, ast.FunctionDef) and node.name == name:
+                return ast.unparse(node)
     raise LookupError(f"{notebook} has no function {name}")
 
 
@@ -58,12 +55,12 @@ def test_its_processes_meet_although_the_machine_does_not_find_itself(tmp_path: 
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec timeout 240 {shlex.join(IN_IT)} "$@"\n')
     python.chmod(0o755)
-    given: dict[str, Any] = {
+    given = {
         "json": json,
         "os": os,
         "subprocess": subprocess,
         "place": tmp_path,
         "sys": SimpleNamespace(executable=str(python)),
     }
-    exec(function_of("scaling_out", "torchrun"), given)
-    assert given["torchrun"](PROGRAM).count("together 3") == 2
+    torchrun = run_lines(function_of("scaling_out", "torchrun"), tmp_path, given)["torchrun"]
+    assert torchrun(PROGRAM).count("together 3") == 2

@@ -13,7 +13,7 @@ import firefox as driver
 import pytest
 from browser import serve
 from firefox import HOW_TO_GET_FIREFOX, FirefoxError, Fox, Refused, find_firefox, firefox, need_firefox, process
-from notebooks import BOOK, CHAPTERS, MOVED, NOTEBOOKS, code_cells, read
+from notebooks import BOOK, CHAPTERS, MOVED, NOTEBOOKS, code_cells, read, run_lines
 from one_explorer import KIND, page_with, served
 from snn_chapters.explorers.learning import LearningExplorer
 
@@ -97,20 +97,20 @@ def press(fox: Fox, name: str) -> None:
     fox.press("Enter")
 
 
-def of_the_story() -> LearningExplorer:
+def of_the_story(folder: Path) -> LearningExplorer:
     """The story's own, with the digits that every reader has."""
     story = read(BOOK / "story.ipynb")
     (settings,) = code_cells(story, "parameters")
     (explorer,) = (cell for cell in code_cells(story) if cell.source.startswith("LearningExplorer("))
     names: dict[str, Any] = {"LearningExplorer": LearningExplorer}
     names |= {"train": load_mnist("train", "subset"), "held_out": load_mnist("test", "subset")}
-    exec(settings.source, names)
-    return eval(explorer.source, names)  # type: ignore[no-any-return]
+    made: LearningExplorer = run_lines(f"{settings.source}\nmade = {explorer.source}", folder, names)["made"]
+    return made
 
 
 def test_the_network_of_the_story_learns_in_a_worker(tmp_path: Path, fox: Fox) -> None:
     """The story says that it takes about 5,000 digits; ten seeds took 3,080 to 6,800."""
-    with served(tmp_path, page=page_with(of_the_story())) as address:
+    with served(tmp_path, page=page_with(of_the_story(tmp_path))) as address:
         fox.open(f"{address}/page.html")
         fox.wait(f"{explorer(0)}.querySelector('.snn-picture').dataset.runs === 'a worker'")
         assert get(fox, "seen") == 0 and 0 <= get(fox, "accuracy") < 0.35
