@@ -30,7 +30,7 @@ from .neurons import RESETS
 
 _JS = Path(__file__).parent / "js"
 _IMPORT = re.compile(r'^(?:im|ex)port \{[^}]*\} from "\./([\w.]+)";\n', re.M)
-# What all explorers share, and the line after it: the pages are built so that they share one file of what is before.
+# What all explorers share, and the line after it: of what is before, the pages share one file.
 _SHARED = "parts.js"
 _SEAM = "// --- what follows is one explorer's own ---\n"
 
