@@ -3,8 +3,7 @@
 The theme brings all of Font Awesome twice over, styles for parts that the book has not, scripts that only the search
 page needs, and everything before the first line is painted. Here the style sheets become one, without the rules for
 classes that no page and no script names; fonts keep the glyphs that are used; scripts wait for the page; figures below
-the first wait for the reader; and what is long in an explorer's state, its script and its bytes, becomes files that
-pages share.
+the first wait for the reader; and what explorers share, and what they carry in bytes, becomes files.
 """
 
 from __future__ import annotations
@@ -134,8 +133,9 @@ def image_size(file: Path) -> tuple[int, int] | None:
 def _move_out(page: BeautifulSoup, path: Path, root: Path) -> None:
     """What is long in an explorer's state goes into scripts of their own, which also a page opened as a file may load.
 
-    A file has the name of its content, so that pages and explorers share it. What explorers without large bytes need
-    comes with the page; all else comes when the explorer is near.
+    A file has the name of its content, so that pages and explorers share it. An explorer without large bytes is made
+    at once: its files come with the page, and what its script has for itself stays there, for each file is a request
+    that it would wait for. The files of others come when they are near.
     """
     up = posixpath.relpath(".", path.parent.relative_to(root).as_posix())
     shown = {json.loads(view.string or "{}").get("model_id") for view in page.select(WIDGET_VIEW)}
@@ -155,24 +155,31 @@ def _move_out(page: BeautifulSoup, path: Path, root: Path) -> None:
                 if buffer.get("encoding") == "base64" and len(data) > LARGE:
                     del buffer["data"]
                     buffer["file"], moved = filed(data), True
-            values = entry.get("state", {})
-            texts = {key: cut(text) for key, text in values.items() if isinstance(text, str) and len(text) > LONG}
-            for key, parts in texts.items():
-                del values[key]
-                entry.setdefault("texts", {})[key] = [filed(part) for part in parts]
-                moved = True
-            if name in shown and not any("file" in buffer for buffer in entry.get("buffers", [])):
-                at_once |= {file: None for files in entry.get("texts", {}).values() for file in files}
+            waits = name not in shown or any("file" in buffer for buffer in entry.get("buffers", []))
+            values, texts = entry.get("state", {}), entry.get("texts", {})
+            for key in [key for key, text in values.items() if key not in texts and is_long(text)]:
+                begin, rest = cut(values.pop(key))
+                texts[key] = [filed(part) for part in ((begin, rest) if waits and rest else (begin,))]
+                if rest and not waits:
+                    values[key] = rest
+                entry["texts"], moved = texts, True
+            if not waits:
+                at_once |= {file: None for files in texts.values() for file in files}
         if moved:
             script.string = json.dumps(state).replace("</", "<\\/")
             for file in at_once:
                 script.insert_before(page.new_tag("script", attrs={"defer": "", "src": file}), "\n")
 
 
-def cut(text: str) -> list[str]:
-    """A text in two, if it begins with what others begin with too."""
-    shared, seam, own = text.partition(SEAM)
-    return [shared + seam, own] if seam else [text]
+def is_long(value: object) -> bool:
+    """Whether a value of a state is a text that does not belong into each page."""
+    return isinstance(value, str) and len(value) > LONG
+
+
+def cut(text: str) -> tuple[str, str]:
+    """What many texts begin with, and the rest; the whole text, if it begins as no other does."""
+    begin, seam, rest = text.partition(SEAM)
+    return begin + seam, rest
 
 
 def text_in(file: Path) -> str:
@@ -181,7 +188,7 @@ def text_in(file: Path) -> str:
 
 
 def _long_texts(page: BeautifulSoup, root: Path) -> Iterator[str]:
-    """What the explorers of a page load: their scripts, and their style."""
+    """What the explorers of a page load: their style and their scripts, or what these begin with."""
     for script in page.find_all("script", type=WIDGET_STATE):
         for entry in json.loads(script.string or "{}").get("state", {}).values():
             for files in entry.get("texts", {}).values():

@@ -1,6 +1,6 @@
 // Brings the explorers on a page to life without a kernel: what a notebook's front end does for an anywidget,
-// in little. The page holds each widget's state as JSON. What is long, its script and its style, is in files that pages
-// share; so are large bytes, such as a network's weights, and a widget that has them comes when it is near.
+// in little. The page holds each widget's state as JSON. What widgets share, their style and what their scripts begin
+// with, is in files. So are large bytes, such as a network's weights, and a widget that has them comes when it is near.
 (() => {
   /** A widget's state, with get, set, on, off and save_changes as anywidget promises them. */
   class Model {
@@ -60,11 +60,11 @@
     return files.get(file);
   }
 
-  /** Long texts lie in files, one or several; bytes travel beside the JSON, in base64, with the path to where they belong. */
+  /** Long texts begin in files; bytes travel beside the JSON, in base64, with the path to where they belong. */
   async function valuesOf({ state, texts = {}, buffers = [] }) {
     const values = structuredClone(state);
     const read = Object.entries(texts).map(async ([name, parts]) => {
-      values[name] = (await Promise.all(parts.map(textIn))).join("");
+      values[name] = [...(await Promise.all(parts.map(textIn))), values[name]].join("");
     });
     await Promise.all([...read, ...buffers.map(async ({ data, file, path }) => {
       const bytes = Uint8Array.from(atob(data ?? (await textIn(file))), (letter) => letter.charCodeAt(0));
