@@ -395,6 +395,18 @@ def test_no_formula_is_left_as_it_was_typed(book: Site) -> None:
                 assert text.find_parent(["code", "pre", "math", "script"]), f"{path.stem}: {text[:120]!r}"
 
 
+def test_the_pages_before_and_after_are_named_above_and_below(book: Site) -> None:
+    """By the same addresses. Only the first page has none before it; the last one of the book is no notebook."""
+    n_links = 0
+    for page in PAGES:
+        tree = parse(book.text(page))
+        above = [str(link["href"]) for link in tree.select("nav.page-turn a")]
+        assert above == [str(link["href"]) for link in tree.select(".prev-next-area a")], page
+        assert all(link.get_text(strip=True).strip("←→ ") for link in tree.select("nav.page-turn a")), page
+        n_links += len(above)
+    assert n_links == 2 * len(PAGES) - 1
+
+
 def test_pages_with_an_explorer_share_their_scripts(book: Site) -> None:
     script = re.compile(r'src="\.\./(_static/widgets/[^"]+)"')
     found = {page: script.findall(book.text(page)) for page in PAGES}
