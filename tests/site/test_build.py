@@ -67,7 +67,7 @@ def test_the_book_builds_from_clean_and_its_pages_are_whole(built_pages: Callabl
         text = (pages / f"{notebook.stem}.html").read_text(encoding="utf-8")
         for image in parse(text).select("img"):
             # Of a figure in parts the first tells of all.
-            view = image.find_parent(class_="figure-view")
+            view = image.find_parent(class_=re.compile(r"\bfigure-view\b"))
             first = image if view is None else view.select_one("img")
             assert first and first.get("alt") and image.has_attr("alt"), f"{notebook.stem}: no alt text: {image}"
         assert "Traceback (most recent call last)" not in text
