@@ -109,9 +109,9 @@
       place.replaceWith(box);
       return;
     }
+    box.className = "explorer-to-come";
     place.replaceWith(box);
     if (waits(entry)) {
-      box.className = "explorer-to-come";
       await near(box, first);
     }
     // It keeps its room until something else has it, so that nothing on the page jumps.
