@@ -111,9 +111,7 @@
     }
     box.className = "explorer-to-come";
     place.replaceWith(box);
-    if (waits(entry)) {
-      await near(box, first);
-    }
+    if (waits(entry)) await near(box, first);
     // It keeps its room until something else has it, so that nothing on the page jumps.
     await fill(box, entry).finally(() => box.removeAttribute("class"));
   }
