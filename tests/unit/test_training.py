@@ -865,6 +865,7 @@ KILLER = """
 import builtins, os, signal, sys
 from pathlib import Path
 import torch
+import torch._dynamo  # an optimiser imports it, for two seconds: here once, and not in each fork
 import test_training
 from snn_helpers import fit
 from snn_helpers.long import files
@@ -991,8 +992,11 @@ KILLS: list[list[tuple[str, int]]] = [
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("killed")
+def killed(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    return once("killed runs", run_and_kill)
+
+
+def run_and_kill(folder: Path) -> None:
     script = folder / "killer.py"
     script.write_text(KILLER)
     # The tests that it imports, and the helpers of this checkout.
@@ -1006,7 +1010,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         timeout=300,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    yield folder
 
 
 @pytest.mark.parametrize("number", range(len(KILLS)), ids=lambda n: ", ".join(f"{m} {i}" for m, i in KILLS[n]))
