@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-# Each worker has a core. Two that ask for all cores wait for each other: the suite took three times as long.
+# Each worker has a core. Two that ask for all cores wait for each other: 1,143 unit tests took 518 s, with this 171 s.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import matplotlib
@@ -117,6 +117,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
         folder = shared / name
         with FileLock(shared / f"{name}.lock"):
             if not (done := shared / f"{name}.done").exists():
+                shutil.rmtree(folder, ignore_errors=True)  # what a worker left that failed: the next one tells why, too
                 folder.mkdir()
                 make(folder)
                 done.touch()

@@ -137,11 +137,13 @@ def told(history: History) -> str:
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("together")
+def together(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    return once("trained together", train_together)
+
+
+def train_together(folder: Path) -> None:
     status, said = torchrun(folder, "all")
     assert status == 0, said
-    return folder
 
 
 @pytest.mark.parametrize("name", ["even", "mlp", "uneven"])

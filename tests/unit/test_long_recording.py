@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -319,8 +320,11 @@ MOMENTS = ("running", "half written", "before replace", "after replace")
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("killed")
+def killed(once: Callable[[str, Callable[[Path], None]], Path]) -> Path:
+    return once("killed records", record_and_kill)
+
+
+def record_and_kill(folder: Path) -> None:
     (folder / "killer.py").write_text(KILLER)
     run = subprocess.run(
         [sys.executable, str(folder / "killer.py"), str(folder)],
@@ -330,7 +334,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         timeout=300,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    return folder
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
