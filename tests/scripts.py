@@ -32,10 +32,16 @@ def need_chromium() -> None:
     need(find_chromium(), HOW_TO_GET_IT)
 
 
+def lay_out(tab: Tab) -> None:
+    """As after scrolling through the whole page: sections below the screen wait to be laid out (book.css)."""
+    tab.run("document.querySelectorAll('article section').forEach((each) => each.classList.add('laid-out'))")
+    tab.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # until it is drawn
+
+
 def violations(tab: Tab) -> list[str]:
     """What axe-core finds on a page, of any weight, with every fold open and the elements named."""
     tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true })")
-    tab.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # until it is drawn
+    lay_out(tab)
     tab.wait("document.getAnimations().every((each) => each.playState !== 'running')")  # they fade in
     tab.run(f"{AXE.read_text(encoding='utf-8')}; 1")
     found = tab.run(

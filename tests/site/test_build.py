@@ -15,6 +15,8 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import ahead
+import alone
 import build_book
 import inputs
 import nbformat
@@ -317,6 +319,52 @@ def test_no_notebook_hides_the_record_that_it_loads() -> None:
                 assert isinstance(name, (ast.Name, ast.Constant)), f"{path.stem}: {ast.unparse(call)}"
                 if isinstance(name, ast.Constant):
                     assert name.value in {record.stem for record in inputs.records(code)}, ast.unparse(call)
+
+
+# Each of the two waits until the other one has begun: one after the other, both would fail.
+MEET = """
+import time
+from pathlib import Path
+Path("{own}").touch()
+end = time.monotonic() + 60
+while not Path("{other}").exists() and time.monotonic() < end:
+    time.sleep(0.05)
+assert Path("{other}").exists()
+print("met", "{other}")
+"""
+
+
+def test_notebooks_run_side_by_side_but_for_those_that_are_timed(
+    small_book: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in (small_book / "book").glob("*.ipynb"):
+        path.unlink()
+    both = {"left": MEET.format(own="left", other="right"), "right": MEET.format(own="right", other="left")}
+    code = both | {"wrong": "1 / 0", "performance": "print('by itself')"}
+    for name, source in code.items():
+        write_notebook(small_book / "book" / f"{name}.ipynb", [source])
+    ahead.run_ahead(small_book, {"cache": "_build/.jupyter_cache", "timeout": 100}, 2)
+    assert kept(small_book) == set(both)
+    assert "wrong.ipynb failed: it runs once more" in capsys.readouterr().out
+    cache = get_cache(str(small_book / "_build" / ".jupyter_cache"))
+    _, left = cache.merge_match_into_notebook(read(small_book / "book" / "left.ipynb"))
+    assert left.cells[0].outputs[0].text == "met right\n"
+    # With nothing new to run, nothing runs: the files that say so are not there again.
+    (small_book / "book" / "left").unlink()
+    (small_book / "book" / "wrong.ipynb").unlink()
+    ahead.run_ahead(small_book, {"cache": "_build/.jupyter_cache", "timeout": 100}, 2)
+    assert not (small_book / "book" / "left").exists()
+
+
+def test_notebooks_are_not_run_ahead_while_another_process_makes_pages(
+    small_book: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (small_book / "_config.yml").write_text("execute: {execute_notebooks: cache, cache: _build/.jupyter_cache}\n")
+    monkeypatch.setattr(ahead, "at_once", lambda: 2)
+    lock = alone.hold(small_book / "_build", "pages")
+    assert ahead.main(small_book) == 1
+    assert "another build is running" in capsys.readouterr().err
+    lock.release()
 
 
 def test_after_a_failed_build_every_page_is_made_again_but_good_outputs_stay(small_book: Path) -> None:

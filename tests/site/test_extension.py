@@ -17,8 +17,10 @@ import pages
 import pytest
 from build_book import STRICT
 from cards import descriptions
+from docutils import nodes
+from docutils.utils import new_document
 from notebooks import MOVED, offline
-from pages import MENDS, Mend, finish_pages, parse, shrink_figures
+from pages import MENDS, KeepTogether, Mend, finish_pages, parse, shrink_figures
 from PIL import Image
 
 from snn_helpers.long.drawings import drawing
@@ -114,6 +116,36 @@ def all_pages(book: Path) -> dict[str, str]:
         for name, path in named.items()
         if not name.startswith("_static/") and name != "index.html" and name not in MOVED
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("With $x = 1$. Next", "\u27e8x = 1\u27e9."),
+        ("With $x = 1$, next", "\u27e8x = 1\u27e9,"),
+        ("is it ($x = 1$)?", "(\u27e8x = 1\u27e9)?"),
+        ("the $x$-step map", "\u27e8x\u27e9-step"),
+        ("both ($x$ and $y$) hold", "(\u27e8x\u27e9|\u27e8y\u27e9)"),
+        ("from $x$ to $y$ it", ""),
+        ("so $x$ . It", ""),
+    ],
+)
+def test_a_formula_stays_with_the_mark_beside_it(written: str, kept: str) -> None:
+    document = new_document("one")
+    paragraph = nodes.paragraph()
+    for k, part in enumerate(written.split("$")):
+        paragraph += nodes.math(part, part) if k % 2 else nodes.Text(part)
+    document += paragraph
+    whole = document.astext()
+    for _ in range(2):  # done twice, it changes nothing more
+        KeepTogether(document).run()
+        assert document.astext() == whole
+        spans = list(document.findall(lambda node: isinstance(node, nodes.inline)))
+        shown = [
+            "".join(f"\u27e8{c.astext()}\u27e9" if isinstance(c, nodes.math) else c.astext() for c in span.children)
+            for span in spans
+        ]
+        assert "|".join(shown) == kept
 
 
 def ran(book: Path) -> list[str]:

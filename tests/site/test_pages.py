@@ -27,7 +27,7 @@ from notebooks import MOVED, NOTEBOOKS, offline
 from pages import parse
 from playwright.sync_api import Browser
 from pypdf import PdfReader
-from scripts import need_chromium, violations
+from scripts import lay_out, need_chromium, violations
 
 from snn_helpers import SpikingNet, load_mnist
 from snn_helpers.widgets import Explorer, bundle, uniform
@@ -136,6 +136,7 @@ def check_page(browser: Browser, site: Site, page: str) -> None:
     with Tab(browser, 320, 700, finger=True) as tab:
         tab.open(site.url(page))
         assert not tab.faults
+        lay_out(tab)
         assert tab.run("document.documentElement.scrollWidth <= innerWidth"), f"{page} is wider than a narrow window"
         assert not tab.run(SCROLLS_UNSEEN), f"{page}: these scroll, and nothing shows it or the keyboard cannot do it"
         assert not tab.run(
@@ -387,12 +388,83 @@ def test_formulas_are_no_stops_of_the_tab_key_and_show_without_scripts(book: Sit
         assert tall > 30
 
 
+def test_sections_wait_until_they_are_near_and_a_link_into_the_page_leads_to_its_place(book: Site, tab: Tab) -> None:
+    page = book.url("book/06_stdp_from_gradients.html")
+    waits = (
+        "[...document.querySelectorAll('.bd-article > section > section > :first-child')]"
+        ".map((e) => !e.checkVisibility({ contentVisibilityAuto: true }))"
+    )
+    tab.open(page)
+    waiting = tab.run(waits)
+    assert not waiting[0] and all(waiting[3:]), "what is far below the screen is laid out with the first view"
+    # By a link in the page, and by an address: the heading is at the top of what is seen.
+    top = "document.querySelector('#exercises').getBoundingClientRect().top"
+    tab.run("document.querySelector('#pst-secondary-sidebar a[href=\"#exercises\"]').click()")
+    tab.wait(f"Math.abs({top}) < 120")
+    for way in ("#exercises", None):
+        tab.open(page + way) if way else tab.page.reload()
+        tab.wait(f"Math.abs({top}) < 120")
+        assert not any(tab.run(waits)), "places above the one that is asked for have no height yet"
+
+
+def test_what_scrolls_gets_its_stop_of_the_tab_key_when_it_is_seen(book: Site, browser: Browser) -> None:
+    """Code in a fold, too, once the fold is open; and nothing that fits its place has a stop."""
+    scrolls = (
+        "[...document.querySelectorAll('article :is(pre, .pst-scrollable-table-container)')]"
+        ".filter((e) => e.checkVisibility()).map((e) => [e.scrollWidth > e.clientWidth + 1, e.tabIndex === 0])"
+    )
+    with Tab(browser, 560, 800) as tab:
+        tab.open(book.url("book/08_window_in_a_trained_network.html"))
+        for fold in (False, True):
+            tab.run(f"document.querySelectorAll('details').forEach((each) => {{ each.open = {str(fold).lower()} }})")
+            lay_out(tab)
+            found = tab.run(scrolls)
+            assert sum(wide for wide, _ in found) > 3 and all(wide == stop for wide, stop in found)
+
+
 def test_no_formula_is_left_as_it_was_typed(book: Site) -> None:
     for path in sorted((book.folder / "book").glob("*.html")):
         page = parse(path.read_text(encoding="utf-8"))
         for tag in page.select("article p, article li, article td, article figcaption"):
             for text in tag.find_all(string=re.compile(r"\$|\\[a-z(\[]")):
                 assert text.find_parent(["code", "pre", "math", "script"]), f"{path.stem}: {text[:120]!r}"
+
+
+# A formula and what follows it in the same sentence, a letter's width apart and on two lines.
+PARTED = """[...document.querySelectorAll('article :is(p, li, td, figcaption) math')].filter((math) => {
+    const span = math.closest('span.math');
+    let next = span && (span.nextSibling ?? span.parentElement.nextSibling);
+    if (!next || next.nodeType !== 3 || !/^[.,;:!?)]/.test(next.data)) return false;
+    const range = document.createRange();
+    range.setStart(next, 0);
+    range.setEnd(next, 1);
+    const mark = range.getBoundingClientRect(), all = math.getBoundingClientRect();
+    return mark.height > 0 && all.height > 0 && mark.top > all.bottom
+}).map((math) => math.parentElement.parentElement.textContent.trim().slice(0, 80))"""
+
+
+@pytest.mark.parametrize("width", [320, 390, 1200])
+def test_no_line_ends_between_a_formula_and_the_mark_after_it(width: int, book: Site, browser: Browser) -> None:
+    with Tab(browser, width, 800) as tab:
+        for page in PAGES:
+            tab.open(book.url(page))
+            lay_out(tab)
+            assert not tab.run(PARTED), page
+
+
+@pytest.mark.parametrize("width", [960, 1200, 1280, 1366, 1920])
+def test_a_line_of_code_is_seen_whole(width: int, book: Site, browser: Browser) -> None:
+    """On a screen that is no phone's, with the sidebars there: of 84 letters none is cut."""
+    with Tab(browser, width, 800) as tab:
+        for page in PAGES:
+            tab.open(book.url(page))
+            tab.run("document.querySelectorAll('article details').forEach((each) => { each.open = true })")
+            cut = tab.run(
+                "[...document.querySelectorAll('article .cell_input pre')]"
+                ".filter((e) => e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1)"
+                ".map((e) => [e.clientWidth, e.scrollWidth, e.textContent.slice(0, 60)])"
+            )
+            assert not cut, f"{page} at {width}: {cut}"
 
 
 def test_the_pages_before_and_after_are_named_above_and_below(book: Site) -> None:

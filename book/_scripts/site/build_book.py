@@ -3,7 +3,8 @@
 Two faults of an incremental build are mended here. The cache of executed notebooks knows the
 notebooks, but not the helpers, records and packages that they use: when those change, what they
 decided is dropped (`inputs.py`). And a build that failed, or was stopped, leaves pages that the next
-one would take for good: the next one then makes all pages again. All else is the business of
+one would take for good: the next one then makes all pages again. And notebooks run side by side
+(`ahead.py`), where Sphinx would run them one after the other. All else is the business of
 jupyter-book and of the extension that `_config.yml` names, `pages.py`.
 """
 
@@ -68,6 +69,9 @@ def _build(root: Path, built: Path) -> int:
     environment = os.environ | {"JUPYTER_PREFER_ENV_PATH": "1", "SNN_STRICT_CHECKS": "1"}
     environment |= quiet_kernels(built / ".ipython")
     environment.pop("MPLBACKEND", None)  # a user's own choice would leave the pages without figures
+    settings = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    if "execute" in settings:
+        subprocess.run([sys.executable, HERE / "ahead.py", root], cwd=root, env=environment)
     status = subprocess.run([jupyter_book, "build", root, *STRICT], cwd=root, env=environment).returncode
     if status == 0:
         replace(state, whole=True).write(root)

@@ -37,6 +37,7 @@ from PIL import Image
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ExtensionError
+from sphinx.transforms.post_transforms import SphinxPostTransform
 from sphinx.util import logging
 from sphinx.writers.html5 import HTML5Translator
 
@@ -125,6 +126,22 @@ LEFT_BEHIND = (
     Mend("states of widgets", 'script[type="application/vnd.jupyter.widget-state+json"]', gone),
     Mend("scripts of explorers", 'script[src*="widgets/explorers.js"]', gone),
 )
+
+
+# The theme measures all that may scroll, in closed folds too, and each change makes the browser lay out the page anew:
+# half a second of a phone. Here book.js is told of each, which watches it.
+THEME_SCRIPT = "_static/scripts/pydata-sphinx-theme.js"
+MEASURES = ".forEach(e=>{e.tabIndex=e.scrollWidth>e.clientWidth||e.scrollHeight>e.clientHeight?0:-1})"
+WATCHES = ".forEach(e=>self.watchScrolling?.(e))"
+
+
+def mend_script(pages: Path) -> bool:
+    """Mend the theme's script; False if what is to be mended is not there."""
+    path = pages / THEME_SCRIPT
+    text = path.read_text(encoding="utf-8")
+    if MEASURES in text:
+        path.write_text(text.replace(MEASURES, WATCHES), encoding="utf-8")
+    return MEASURES in text or WATCHES in text
 
 
 class AsItIs(HTMLFormatter):
@@ -408,6 +425,44 @@ def leave_code_out_of_the_search(app: Sphinx) -> None:
 # --- formulas -------------------------------------------------------------------------------------
 
 
+# What belongs to the formula before it, and what to the formula after it.
+MARK_AFTER = re.compile(r"[.,;:!?)\]%’”]+(?=\s|$)|(?:'s|-\w+)\b[.,;:)]*")
+MARK_BEFORE = re.compile(r"(?<!\S)[(\[“‘]+$")
+
+
+class KeepTogether(SphinxPostTransform):
+    """Put a formula and the mark beside it into one span: browsers end a line between the two."""
+
+    default_priority = 900
+
+    def run(self, **kwargs: Any) -> None:
+        for node in list(self.document.findall(nodes.math)):
+            parent = node.parent
+            if "together" in parent.get("classes", []):
+                continue
+            at = parent.index(node)
+            together = nodes.inline(classes=["together"])
+            before = parent[at - 1] if at > 0 else None
+            after = parent[at + 1] if at + 1 < len(parent) else None
+            opening = MARK_BEFORE.search(before) if isinstance(before, nodes.Text) else None
+            closing = MARK_AFTER.match(after) if isinstance(after, nodes.Text) else None
+            if not (opening or closing):
+                continue
+            parts: list[nodes.Node] = []
+            first, last = at, at + 1
+            if opening and before is not None:
+                parts.append(nodes.Text(str(before)[: opening.start()]))
+                together += nodes.Text(opening[0])
+                first -= 1
+            together += node.deepcopy()
+            parts.append(together)
+            if closing and after is not None:
+                together += nodes.Text(closing[0])
+                parts.append(nodes.Text(str(after)[closing.end() :]))
+                last += 1
+            parent[first:last] = parts
+
+
 def formula(translator: HTML5Translator, node: nodes.math | nodes.math_block, display: bool) -> str:
     try:
         return mathml(node.astext(), display)
@@ -440,6 +495,8 @@ def finish(app: Sphinx, error: Exception | None) -> None:
         for each in MENDS:
             if each.everywhere and not found[each.what]:
                 logger.warning("no page has %s to mend (%s): has the theme changed?", each.what, each.selector)
+    if not mend_script(pages):
+        logger.warning("%s does not measure what scrolls as it did: has the theme changed?", THEME_SCRIPT)
     shrink_figures(pages)
     write_cards(pages, Path(app.srcdir), descriptions().keys() & app.env.found_docs)
     if address := app.config.html_baseurl:
@@ -450,6 +507,7 @@ def finish(app: Sphinx, error: Exception | None) -> None:
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_post_transform(KeepTogether)
     app.add_html_math_renderer("mathml", (write_formula, None), (write_display, None))
     app.add_config_value("book_pages_key", "", "html")  # another value, and Sphinx writes every page anew
     app.connect("config-inited", configure)
