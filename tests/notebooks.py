@@ -46,6 +46,11 @@ def code_cells(notebook: Any, tag: str | None = None) -> list[Any]:
     ]
 
 
+def check_silence(result: Any, name: str) -> None:
+    for output in (output for cell in result.cells for output in cell.get("outputs", [])):
+        assert output.get("name") != "stderr", f"{name} writes to stderr:\n{output.text}"
+
+
 def run_lines(source: str, folder: Path, given: dict[str, Any]) -> dict[str, Any]:
     """What lines of a notebook define, run as a program in a folder that knows what is `given`."""
     program = folder / "lines.py"

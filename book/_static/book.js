@@ -44,11 +44,25 @@
     if (place.matches(SCROLLS)) watch(place);
   };
 
-  // Sections below the screen wait until they near it (book.css), but not where a place far down is asked for: its
-  // distance from the top must be right.
+  // Sections below the screen wait until they near it (book.css). As soon as the reader moves, the rest is laid out too,
+  // one by one in idle moments, so that distances are right: the browser remembers them for whoever comes back. Where a
+  // place far down is asked for, all is laid out at once.
+  const MOVES = ["scroll", "wheel", "touchstart", "pointerdown", "keydown"];
+
   function layOut() {
-    if (!location.hash && performance.getEntriesByType("navigation")[0]?.type === "navigate") return;
-    for (const section of document.querySelectorAll(SECTIONS)) section.classList.add("laid-out");
+    const waiting = [...document.querySelectorAll(SECTIONS)];
+    const show = (section) => section.classList.add("laid-out");
+    const next = () => {
+      if (waiting.length) show(waiting.shift());
+      if (waiting.length) requestIdleCallback(next);
+    };
+    const begin = () => {
+      for (const move of MOVES) removeEventListener(move, begin);
+      requestIdleCallback(next);
+    };
+    const far = location.hash || performance.getEntriesByType("navigation")[0]?.type !== "navigate";
+    if (far || !self.requestIdleCallback) waiting.forEach(show);
+    else for (const move of MOVES) addEventListener(move, begin, { passive: true });
   }
 
   function start() {

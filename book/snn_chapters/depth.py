@@ -477,9 +477,12 @@ def plot_health(axes: Sequence[Axes], health: Sequence[LayerHealth], title: str 
     layers = range(1, len(health) + 1)
     left.set_yscale("symlog", linthresh=1e-3, linscale=0.5)
     left.set(ylim=(-3e-4, 1), ylabel="spikes a step", xlabel="layer")
-    left.set_title(title, pad=32)
+    left.set_title(f"{title}: spikes" if title else "", pad=32)
     right.set_yscale("symlog", linthresh=1e-7, linscale=0.3)
     right.set(ylim=(0, 10), ylabel="gradient of a weight\n(root mean square)", xlabel="layer")
+    right.set_title(f"{title}: gradient" if title else "", pad=32)
+    right.set_yticks([0, 1e-6, 1e-4, 1e-2, 1])
+    left.set_yticks([0, 1e-2, 1e-1, 1])
     for ax in axes:
         ax.set_xticks(layers)
         ax.set_xlim(0.4, len(health) + 0.6)

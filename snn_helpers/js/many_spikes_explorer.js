@@ -31,9 +31,9 @@ function render({ model, el }) {
   const svg = drawing();
   const text = liveText();
   const controls = panel(model, "spikes", CONTROLS);
-  const picture = make("div", { class: "snn-picture" }, svg, legend([
-    ["measured", "mean over all pairs"], ["law", "one wanted spike alone"], ["state", "state"],
-    ["output", "spike"], ["causal", "pre before post"]]), ...text.elements);
+  const key = legend([["measured", "mean over all pairs"], ["law", "one wanted spike alone"], ["state", "state"],
+    ["output", "spike"], ["causal", "pre before post"]]);
+  const picture = make("div", { class: "snn-picture" }, svg, key, ...text.elements);
   el.append(frame("Explorer of the window among many spikes", controls.element, picture));
 
   const windowOf = remembering(windowAmongMany);
@@ -42,6 +42,7 @@ function render({ model, el }) {
     const found = windowOf({ ...settings, nSteps: STEPS, reach: REACH });
     const { width, height } = fitDrawing(svg, 540);
     const low = height < 420; // on a phone: the window, and what pulses earn
+    key.querySelector(".snn-state").parentElement.hidden = low;
     const across = { left: 56, width: width - 66 };
     const time = { x: [-0.5, STEPS - 0.5], nX: Math.max(3, Math.floor(width / 80)) };
     const note = (area, top, words) => area.add("text", { x: width - 10, y: top, "text-anchor": "end" }, words);

@@ -66,6 +66,16 @@ function shown(control, value) {
   return Number(value).toFixed(decimals);
 }
 
+/** What follows the # of the address; as it stands, where a broken copy of a link cannot be decoded. */
+function hashText() {
+  const text = location.hash.slice(1);
+  try {
+    return decodeURI(text);
+  } catch {
+    return text;
+  }
+}
+
 export function set(model, values) {
   for (const [name, value] of Object.entries(values)) model.set(name, value);
   model.save_changes?.(); // not every host has something to save to
@@ -194,7 +204,7 @@ export function panel(model, key, given, watch = []) {
       else told("It is in the address bar now");
     });
     const follow = () => {
-      const [hashKey, query] = decodeURI(location.hash.slice(1)).split("?");
+      const [hashKey, query] = hashText().split("?");
       if (hashKey !== key || !query) return false;
       const asked = new URLSearchParams(query);
       const values = {};

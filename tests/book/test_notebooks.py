@@ -38,6 +38,7 @@ from notebooks import (
     ROOT,
     as_myst_reads,
     bare_python,
+    check_silence,
     code_cells,
     each_chapter,
     each_notebook,
@@ -318,30 +319,6 @@ def test_each_notebook_has_two_sets_of_parameters() -> None:
         # papermill only warns of a name that the notebook lacks.
         unknown = set().union(*sets) - set(papermill.inspect_notebook(str(BOOK / f"{name}.ipynb")))
         assert not unknown, f"{name} has no parameters {unknown}"
-
-
-def check_silence(result: Any, name: str) -> None:
-    for output in (output for cell in result.cells for output in cell.get("outputs", [])):
-        assert output.get("name") != "stderr", f"{name} writes to stderr:\n{output.text}"
-
-
-@each_notebook
-def test_runs_under_papermill_with_the_second_set_of_parameters(
-    path: Path, passed_before: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with passed_before(path) as known:
-        if known:
-            return
-        for name, value in offline(tmp_path).items():
-            monkeypatch.setenv(name, value)
-        result = papermill.execute_notebook(
-            str(path),
-            str(tmp_path / "out.ipynb"),
-            parameters=PARAMETERS[path.stem][1],
-            cwd=str(BOOK),
-            progress_bar=False,
-        )
-        check_silence(result, path.stem)
 
 
 @dataclass

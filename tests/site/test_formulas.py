@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fontTools.ttLib import TTFont
-from formulas import BadFormulaError, characters, italic, mathml
+from formulas import BadFormulaError, characters, italic, mathml, parts
 from light import FORMULA_FONT
 from notebooks import NOTEBOOKS
 
@@ -131,6 +131,24 @@ def test_cases_stand_left_under_one_brace() -> None:
 def test_what_would_be_torn_is_refused_in_words(tex: str, told: str) -> None:
     with pytest.raises(BadFormulaError, match=told):
         mathml(tex)
+
+
+@pytest.mark.parametrize(
+    ("tex", "expected"),
+    [
+        (r"a = b", ["a = b"]),
+        (r"a = b, \qquad c = d", ["a = b,", "c = d"]),
+        (r"a, \qquad\text{so} \qquad b", ["a,", r"\text{so}", "b"]),
+        (r"\underbrace{a \qquad b}_{c} \qquad d", [r"\underbrace{a \qquad b}_{c}", "d"]),
+        (r"\left( a \qquad b \right) \qquad d", [r"\left( a \qquad b \right)", "d"]),
+        (r"\left\{ a \qquad b \right\} \qquad d", [r"\left\{ a \qquad b \right\}", "d"]),
+        (r"k = \begin{cases} 1 \qquad 2 \end{cases}", [r"k = \begin{cases} 1 \qquad 2 \end{cases}"]),
+        (r"\{a\} \qquad b", [r"\{a\}", "b"]),
+        ("", [""]),
+    ],
+)
+def test_what_is_set_apart_is_a_formula_of_its_own(tex: str, expected: list[str]) -> None:
+    assert parts(tex) == expected
 
 
 def test_italics_are_those_of_unicode() -> None:

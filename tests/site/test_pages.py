@@ -237,6 +237,7 @@ def test_files_that_do_not_come_are_told_of(page: str, fault: str, book: Site, t
     answer = {"lost": lambda route: route.abort(), "another text": lambda route: route.fulfill(body="/* gone */")}
     tab.page.route(re.compile(r"/widgets/[0-9a-f]{16}\.js"), answer[fault])
     tab.open(book.url(page))
+    lay_out(tab)
     tab.wait("document.body.innerText.includes('This explorer is not complete')")
     assert "did not come: is it where the page was built?" in tab.run("document.body.innerText")
     assert not tab.run("document.querySelector('.snn')")
@@ -327,6 +328,7 @@ def test_the_one_style_sheet_does_what_the_many_did(width: int, book: Site, brow
             tab.open(book.url(page))
             still = "* { transition: none !important; animation: none !important }"
             tab.run(f"document.head.append(Object.assign(document.createElement('style'), {{textContent: '{still}'}}))")
+            lay_out(tab)
             joined = tab.run(STYLES)
             tab.run(
                 "(() => { const link = document.querySelector('link[data-joins]');"
@@ -388,23 +390,28 @@ def test_formulas_are_no_stops_of_the_tab_key_and_show_without_scripts(book: Sit
         assert tall > 30
 
 
-def test_sections_wait_until_they_are_near_and_a_link_into_the_page_leads_to_its_place(book: Site, tab: Tab) -> None:
+def test_sections_wait_until_the_reader_moves_and_a_place_far_down_is_found_again(book: Site, browser: Browser) -> None:
     page = book.url("book/06_stdp_from_gradients.html")
     waits = (
         "[...document.querySelectorAll('.bd-article > section > section > :first-child')]"
         ".map((e) => !e.checkVisibility({ contentVisibilityAuto: true }))"
     )
-    tab.open(page)
-    waiting = tab.run(waits)
-    assert not waiting[0] and all(waiting[3:]), "what is far below the screen is laid out with the first view"
-    # By a link in the page, and by an address: the heading is at the top of what is seen.
+    link = "document.querySelector('#pst-secondary-sidebar a[href=\"#exercises\"]').click()"
     top = "document.querySelector('#exercises').getBoundingClientRect().top"
-    tab.run("document.querySelector('#pst-secondary-sidebar a[href=\"#exercises\"]').click()")
-    tab.wait(f"Math.abs({top}) < 120")
-    for way in ("#exercises", None):
-        tab.open(page + way) if way else tab.page.reload()
-        tab.wait(f"Math.abs({top}) < 120")
+    with Tab(browser, 1280, 800) as tab:
+        tab.open(page)
+        waiting = tab.run(waits)
+        assert not waiting[0] and all(waiting[3:]), "what is far below the screen is laid out with the first view"
+        # By a link in the page; it stays when all above has its height, and is there when the reader comes back.
+        tab.run(link)
+        tab.wait(f"{waits}.every((each) => !each)")
+        assert 0 <= tab.run(top) < 120
+        tab.page.reload()
+        assert not any(tab.run(waits))
+        tab.wait(f"Math.abs({top}) < 400")  # in sight: explorers above it get their height later
+        tab.open(f"{page}#exercises")
         assert not any(tab.run(waits)), "places above the one that is asked for have no height yet"
+        assert 0 <= tab.run(top) < 120
 
 
 def test_what_scrolls_gets_its_stop_of_the_tab_key_when_it_is_seen(book: Site, browser: Browser) -> None:
@@ -420,6 +427,52 @@ def test_what_scrolls_gets_its_stop_of_the_tab_key_when_it_is_seen(book: Site, b
             lay_out(tab)
             found = tab.run(scrolls)
             assert sum(wide for wide, _ in found) > 3 and all(wide == stop for wide, stop in found)
+
+
+# Formulas on lines of their own of which a part is beyond the end of the line, scrolled or cut.
+TOO_WIDE = """[...document.querySelectorAll('article div.math')].filter((place) => {
+    const end = place.getBoundingClientRect().right + 1;
+    return place.scrollWidth > place.clientWidth + 1
+        || [...place.querySelectorAll('math *')].some((part) => part.getBoundingClientRect().right > end)
+}).map((place) => place.textContent.slice(0, 80))"""
+
+
+def test_every_formula_is_as_narrow_as_a_phone(book: Site, browser: Browser) -> None:
+    with Tab(browser, 390, 800) as tab:
+        for page in PAGES:
+            tab.open(book.url(page))
+            tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true })")
+            lay_out(tab)
+            assert not tab.run(TOO_WIDE), page
+
+
+def test_a_figure_holds_its_picture_and_its_caption(book: Site) -> None:
+    """Sphinx makes a figure of each output of a cell whose figure has a caption: of its text, too."""
+    n_figures = 0
+    for page in PAGES:
+        for figure in parse(book.text(page)).select("article figure"):
+            kinds = {part.name for part in figure.find_all(recursive=False)}
+            assert kinds <= {"div", "figcaption"} and not figure.select(".caption-number, p, table"), (
+                f"{page}: {figure}"
+            )
+            assert figure.select_one(".figure-view img"), f"{page}: {figure}"
+            n_figures += 1
+    assert n_figures > 80
+
+
+# Tables that are cut on a screen that is no phone's.
+CUT_TABLES = """[...document.querySelectorAll('article .pst-scrollable-table-container')]
+    .filter((place) => place.scrollWidth > place.clientWidth + 1)
+    .map((place) => [place.clientWidth, place.scrollWidth, place.innerText.slice(0, 90)])"""
+
+
+def test_every_table_fits_a_small_screen(book: Site, browser: Browser) -> None:
+    with Tab(browser, 1280, 800) as tab:
+        for page in PAGES:
+            tab.open(book.url(page))
+            tab.run("document.querySelectorAll('article details').forEach((each) => { each.open = true })")
+            lay_out(tab)
+            assert not tab.run(CUT_TABLES), page
 
 
 def test_no_formula_is_left_as_it_was_typed(book: Site) -> None:
@@ -459,6 +512,7 @@ def test_a_line_of_code_is_seen_whole(width: int, book: Site, browser: Browser) 
         for page in PAGES:
             tab.open(book.url(page))
             tab.run("document.querySelectorAll('article details').forEach((each) => { each.open = true })")
+            lay_out(tab)
             cut = tab.run(
                 "[...document.querySelectorAll('article .cell_input pre')]"
                 ".filter((e) => e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1)"

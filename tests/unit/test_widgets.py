@@ -20,6 +20,7 @@ import pytest
 import torch
 import traitlets
 from browser import Tab, serve
+from light import cut
 from playwright.sync_api import Browser
 from scripts import JS, Run, runner, script
 from snn_chapters import explorers
@@ -30,6 +31,7 @@ from snn_chapters.explorers.depth import DepthExplorer
 from snn_chapters.explorers.encoding import EncodingExplorer
 from snn_chapters.explorers.forward_in_time import ForwardExplorer
 from snn_chapters.explorers.learning import LearningExplorer
+from snn_chapters.explorers.many_spikes import ManySpikesExplorer
 from snn_chapters.explorers.rates import RatesExplorer
 from snn_chapters.explorers.rhythm import RhythmExplorer
 from torch.utils.data import TensorDataset
@@ -738,6 +740,12 @@ def test_every_setting_but_those_without_has_one_control(kind: type[Explorer]) -
     assert set(explorer._start) == set(kind._settings)
 
 
+@pytest.mark.parametrize("kinds", [kinds_of()], ids=["all"])  # of the book: tests define others meanwhile
+def test_the_build_finds_what_all_explorers_share(kinds: list[type[Explorer]]) -> None:
+    found = [cut(str(example(kind)._esm)) for kind in kinds]
+    assert len({shared for shared, _ in found}) == 1 and all(rest for _, rest in found)
+
+
 @pytest.mark.parametrize("kind", kinds_of(), ids=lambda kind: kind.__name__)
 def test_every_explorer_runs_where_the_host_promises_little(kind: type[Explorer], stage: Callable[..., Tab]) -> None:
     tab = stage(example(kind), bare=True)
@@ -901,6 +909,16 @@ def test_another_width_listens_to_no_rhythm_again(stage: Callable[..., Tab]) -> 
     tab.wait("seenSince.includes('Listening …')")
 
 
+@pytest.mark.parametrize("broken", ["decay=abc&reset=none", "decay=%zz", "decay=1e999&seed=&strength=NaN", "%"])
+def test_a_broken_link_leaves_the_settings_and_the_rest_of_it_counts(broken: str, stage: Callable[..., Tab]) -> None:
+    hash_ = f"location.hash = {json.dumps(f'neuron?{broken}&penalty=0.5')}; Bare.prototype.isStatic = true"
+    tab = stage(NeuronExplorer(), prepare=hash_)
+    tab.run("settle()")
+    kept = tab.run("['decay', 'reset', 'strength', 'seed'].map((name) => model.get(name))")
+    assert kept == [0.9, "scale", 0.25, 0]
+    assert tab.run("model.get('penalty')") == 0.5 and not tab.faults
+
+
 @pytest.mark.parametrize("n_steps", [1, 2, 3])
 def test_an_axis_of_steps_has_whole_ones(n_steps: int, stage: Callable[..., Tab]) -> None:
     tab = stage(EncodingExplorer(*DIGITS.tensors, n_steps=n_steps))
@@ -931,6 +949,74 @@ def test_on_a_phone_the_drawing_stays_in_sight(kind: type[Explorer], stage: Call
     )
     assert not small
     assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+# What of an explorer lies behind something else: a slider just below the drawing; and what comes after the sliders,
+# at each of these shares of the window's height.
+HIDDEN = """(low) => {
+  const held = document.querySelector(".snn-parted .snn-picture"), hidden = [];
+  const parts = [...document.querySelectorAll(".snn .snn-control :is(input, select), .snn button, .snn a, "
+    + ".snn summary, .snn .snn-below p:not(.snn-heard), .snn .snn-below figure, .snn .snn-below canvas")]
+    .filter((part) => !held?.contains(part) && part.checkVisibility());
+  for (const part of parts) {
+    // A slider goes behind the drawing, as it must; what comes after the sliders never does.
+    const isSlider = part.closest(".snn-control, summary");
+    const heights = isSlider && held ? [null] : low;
+    for (const share of heights) {
+      const top = share === null ? held.getBoundingClientRect().height + 4 : share * innerHeight;
+      scrollBy({ top: part.getBoundingClientRect().top - top, behavior: "instant" });
+      const box = part.getBoundingClientRect(), y = box.top + Math.min(box.height / 2, 12);
+      const found = document.elementFromPoint(box.left + Math.min(box.width / 2, 30), y);
+      if (!part.contains(found) && !found?.contains(part)) hidden.push(`${part.outerHTML.slice(0, 80)} at ${share}`);
+      else if (found !== part && held?.contains(found)) hidden.push(`${part.outerHTML.slice(0, 80)} at ${share}`);
+    }
+  }
+  return hidden;
+}"""
+
+
+@pytest.mark.parametrize("kind", kinds_of(), ids=lambda kind: kind.__name__)
+def test_on_a_phone_nothing_lies_on_what_is_read_and_pressed(kind: type[Explorer], stage: Callable[..., Tab]) -> None:
+    tab = stage(
+        example(kind),
+        above=900,
+        width=390,
+        height=664,
+        finger=True,
+        prepare="document.body.style.paddingBottom = '900px'",
+    )
+    tab.run("document.querySelector('.snn').scrollIntoView()")
+    for _ in range(3):
+        tab.run("settle()")
+    assert tab.page.evaluate(HIDDEN, [0.05, 0.2, 0.35, 0.6]) == []
+    assert tab.run("document.documentElement.scrollWidth <= innerWidth")
+
+
+CUT = """[...document.querySelectorAll(".snn select")].filter((menu) => {
+  const free = menu.cloneNode(true);
+  free.style.cssText = "position: absolute; max-width: none; width: max-content";
+  menu.after(free);
+  const needed = free.getBoundingClientRect().width;
+  free.remove();
+  return menu.checkVisibility() && menu.getBoundingClientRect().width < needed - 0.5;
+}).map((menu) => menu.labels[0].textContent)"""
+
+
+@pytest.mark.parametrize("kind", kinds_of(), ids=lambda kind: kind.__name__)
+def test_menus_show_their_longest_choice(kind: type[Explorer], stage: Callable[..., Tab]) -> None:
+    tab = stage(example(kind), width=760, height=700)
+    tab.run("document.querySelectorAll('.snn details').forEach((fold) => { fold.open = true; })")
+    for width in (760, 390, 1280):
+        tab.page.set_viewport_size({"width": width, "height": 700})
+        assert tab.run(CUT) == [], width
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_legend_names_a_state_where_one_is_drawn(width: int, stage: Callable[..., Tab]) -> None:
+    tab = stage(ManySpikesExplorer(), width=width, height=664)
+    tab.run("settle()")
+    drawn = tab.run("document.querySelectorAll('.snn svg .snn-state').length > 0")
+    assert drawn == tab.run("document.querySelector('.snn-legend .snn-state').checkVisibility()") == (width > 700)
 
 
 def test_the_pad_s_answer_is_under_the_pad(stage: Callable[..., Tab]) -> None:

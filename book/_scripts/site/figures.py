@@ -27,7 +27,7 @@ ET.register_namespace("xlink", XLINK)
 # A phone of 390 pixels has so many for a figure, and no text of it may be smaller than this there.
 PHONE, SMALLEST = 358, 9.0
 # Where panels are below one another, "on the right" has to be explained.
-BELOW = " (Here the panels follow one another from left to right.)"
+BELOW = " (On this screen the panels are below one another, the left one first.)"
 PAPER = "#121212"  # of a dark page
 INK = "#e6e8eb"
 

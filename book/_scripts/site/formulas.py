@@ -65,6 +65,19 @@ def mathml(tex: str, display: bool = False) -> str:
     return ET.tostring(math, encoding="unicode")
 
 
+def parts(tex: str) -> list[str]:
+    """What a formula sets apart by `\\qquad`, outside braces and environments; on a narrow screen each has a line."""
+    found, depth = [""], 0
+    for piece in re.split(r"(\\qquad(?![A-Za-z])|\\[{}]|\\(?:left|right)(?![A-Za-z])|\\(?:begin|end)\b|[{}])", tex):
+        depth += piece in ("{", "\\left", "\\begin")
+        depth -= piece in ("}", "\\right", "\\end")
+        if piece == "\\qquad" and depth == 0:
+            found.append("")
+        else:
+            found[-1] += piece
+    return [part.strip() for part in found if part.strip()] or [tex]
+
+
 def _mend(row: ET.Element, large: bool, script: bool) -> None:
     """Mend an element's children and theirs; `large`: sums have limits above and below, `script`: in an index."""
     for index, child in enumerate(list(row)):

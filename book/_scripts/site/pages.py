@@ -48,7 +48,7 @@ import stacks
 from cards import SIZE as CARD_SIZE
 from cards import descriptions, draw_card, figures
 from figures import finish_figures
-from formulas import BadFormulaError, mathml
+from formulas import BadFormulaError, mathml, parts
 from inputs import pages_key, refresh
 from light import WIDGET_VIEW, gone, join_styles, lighten
 from tables import fit
@@ -464,8 +464,9 @@ class KeepTogether(SphinxPostTransform):
 
 
 def formula(translator: HTML5Translator, node: nodes.math | nodes.math_block, display: bool) -> str:
+    texts = parts(node.astext()) if display else [node.astext()]
     try:
-        return mathml(node.astext(), display)
+        return "".join(mathml(text, display) for text in texts)
     except BadFormulaError as error:
         logger.warning("%s", error, location=node)
         return f"<code>{html.escape(node.astext())}</code>"

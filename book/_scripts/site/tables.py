@@ -9,8 +9,12 @@ from bs4.element import NavigableString
 
 # A row of so many letters in a column, and in all, is a row of sentences.
 LONG_CELL, LONG_ROW = 60, 120
+# With so many columns a table gets smaller letters, so that it fits beside the sidebars of a small screen.
+DENSE = 7
 # What is so short has others beside it on a card.
 BRIEF = 12
+# Where a name such as 01_neuron_dynamics may go on in the next line.
+JOINT = re.compile(r"(?<=_)(?=\w)")
 SPACED = re.compile(r"(?<=\S) ± (?=\S)|(?<=\d) (?=%)")
 
 
@@ -36,8 +40,14 @@ def fit(page: BeautifulSoup) -> None:
         for head in table.find_all("th"):
             if not head.get_text(strip=True) and not head.find("img"):
                 head.name = "td"  # a corner: it heads nothing
+        if len(table.select("thead tr:last-child > *")) >= DENSE and "dense" not in str(table.get("class", "")).split():
+            table["class"] = f"{table.get('class', '')} dense".strip()
         if of_sentences(table) and "cards" not in str(table.get("class", "")).split():
             make_cards(table)
+        for text in table.find_all(string=JOINT):
+            if type(text) is NavigableString:
+                first, *rest = JOINT.split(str(text))
+                text.replace_with(first, *(part for piece in rest for part in (page.new_tag("wbr"), piece)))
     for cell in article.find_all(["td", "th", "p", "li"]):
         for text in cell.find_all(string=SPACED, recursive=False):
             if type(text) is NavigableString:  # and no comment
