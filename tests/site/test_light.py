@@ -286,6 +286,29 @@ def test_rows_of_sentences_become_cards_with_the_names_of_their_columns() -> Non
         assert found.parent is place
 
 
+def test_rows_of_many_numbers_become_cards() -> None:
+    heads = tuple(f"column {n}" for n in range(7))
+    page = parse(f"<article>{table(heads, ('scale', *['+0.16 ± 0.01'] * 6))}</article>")
+    for _ in range(2):
+        fit(page)
+        (found,) = page.select("table.dense.cards:not(.named)")
+        assert [cell.get("data-label") for cell in found.select("tbody td")] == [*heads]
+    page = parse(f"<article>{table(heads[1:], ('scale', *['+0.16 ± 0.01'] * 5))}</article>")
+    fit(page)
+    assert not page.select("table:is(.dense, .cards)")
+
+
+def test_long_names_of_rows_are_known_and_end_their_lines_after_a_bar() -> None:
+    page = parse(
+        f"<article>{table(('page', 'minutes'), ('<code>08_window_in_trained</code>', '1'), ('b', '2'))}"
+        f"{table(('words', 'minutes'), ('a free number of pulses, scale', '1'))}</article>"
+    )
+    for _ in range(2):
+        fit(page)
+        assert ["named" in str(each["class"]) for each in page.select("table")] == [False, True]
+        assert str(page.select_one("code")) == "<code>08_<wbr/>window_<wbr/>in_<wbr/>trained</code>"
+
+
 def test_tables_of_numbers_and_of_two_columns_stay_tables() -> None:
     for text in (
         table(("rule", "before", "after"), ("scale", "+0.16 ± 0.01", "+0.22 ± 0.01")),

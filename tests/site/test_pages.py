@@ -475,6 +475,33 @@ def test_every_table_fits_a_small_screen(book: Site, browser: Browser) -> None:
             assert not tab.run(CUT_TABLES), page
 
 
+# Words of a table that go on in the next line, though no hyphen is there.
+TORN_WORDS = r"""[...document.querySelectorAll('article :is(td, th)')].flatMap((cell) => {
+    const words = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), range = document.createRange(), torn = [];
+    while (words.nextNode()) {
+        const text = words.currentNode;
+        if (text.parentElement.closest('math')) continue;
+        for (const word of text.data.matchAll(/[\p{L}\p{N}]{3,}/gu)) {
+            range.setStart(text, word.index);
+            range.setEnd(text, word.index + word[0].length);
+            const lines = [...range.getClientRects()].filter((line) => line.width > 0);
+            if (lines.length > 1 && lines.at(-1).top > lines[0].bottom - 2) torn.push(word[0]);
+        }
+    }
+    return torn;
+})"""
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_word_of_a_table_is_torn(width: int, book: Site, browser: Browser) -> None:
+    with Tab(browser, width, 800) as tab:
+        for page in [*PAGES, "book/status.html"]:
+            tab.open(book.url(page))
+            tab.run("document.querySelectorAll('article details').forEach((each) => { each.open = true })")
+            lay_out(tab)
+            assert not tab.run(TORN_WORDS), page
+
+
 def test_no_formula_is_left_as_it_was_typed(book: Site) -> None:
     for path in sorted((book.folder / "book").glob("*.html")):
         page = parse(path.read_text(encoding="utf-8"))

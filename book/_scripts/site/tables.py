@@ -1,4 +1,4 @@
-"""Tables that can be read on a phone: rows of sentences become cards there, and wide tables scroll in their place."""
+"""Tables that can be read on a phone: long rows become cards there, and other wide tables scroll in their place."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from bs4 import BeautifulSoup, Tag
 from bs4.element import NavigableString
 
 # A row of so many letters in a column, and in all, is a row of sentences.
-LONG_CELL, LONG_ROW = 60, 120
-# With so many columns a table gets smaller letters, so that it fits beside the sidebars of a small screen.
+LONG_CELL, LONG_ROW = 60, 100
+# With so many columns a table gets smaller letters, so that it fits beside the sidebars of a small screen; a phone has
+# no room for them side by side.
 DENSE = 7
+# Names of rows with so many letters get room for some words beside one another, where the table scrolls.
+LONG_NAME = 24
 # What is so short has others beside it on a card.
 BRIEF = 12
 # Where a name such as 01_neuron_dynamics may go on in the next line.
@@ -19,7 +22,8 @@ SPACED = re.compile(r"(?<=\S) ± (?=\S)|(?<=\d) (?=%)")
 
 
 def texts(row: Tag) -> list[str]:
-    return [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])]
+    words = [" ".join(cell.get_text(" ").split()) for cell in row.find_all(["th", "td"])]
+    return [text.replace("_ ", "_") for text in words]  # where a line may end, there is no space
 
 
 def of_sentences(table: Tag) -> bool:
@@ -27,6 +31,15 @@ def of_sentences(table: Tag) -> bool:
     rows = [texts(row) for row in table.select("tbody tr")]
     widest = [max(map(len, column)) for column in zip(*rows)]
     return len(widest) > 2 and max(widest) >= LONG_CELL and sum(widest) >= LONG_ROW
+
+
+def kinds(table: Tag) -> set[str]:
+    """The classes of a table, by which the style knows how it may be shown."""
+    names = [row[0] for row in map(texts, table.select("tbody tr")) if row]
+    is_dense = len(table.select("thead tr:last-child > *")) >= DENSE
+    is_named = max(map(len, names), default=0) >= LONG_NAME
+    found = {"dense": is_dense, "named": is_named, "cards": is_dense or of_sentences(table)}
+    return {kind for kind, is_so in found.items() if is_so}
 
 
 def fit(page: BeautifulSoup) -> None:
@@ -40,9 +53,9 @@ def fit(page: BeautifulSoup) -> None:
         for head in table.find_all("th"):
             if not head.get_text(strip=True) and not head.find("img"):
                 head.name = "td"  # a corner: it heads nothing
-        if len(table.select("thead tr:last-child > *")) >= DENSE and "dense" not in str(table.get("class", "")).split():
-            table["class"] = f"{table.get('class', '')} dense".strip()
-        if of_sentences(table) and "cards" not in str(table.get("class", "")).split():
+        new = kinds(table) - set(str(table.get("class", "")).split())
+        table["class"] = " ".join([str(table.get("class", "")), *sorted(new)]).strip()
+        if "cards" in new:
             make_cards(table)
         for text in table.find_all(string=JOINT):
             if type(text) is NavigableString:
@@ -56,7 +69,6 @@ def fit(page: BeautifulSoup) -> None:
 
 def make_cards(table: Tag) -> None:
     """Give each cell the name of its column; the roles keep it a table where the style makes blocks of its parts."""
-    table["class"] = f"{table.get('class', '')} cards".strip()
     table["role"] = "table"
     heads = table.select("thead tr")
     labels = texts(heads[-1]) if heads else []
