@@ -50,6 +50,8 @@ def fit(page: BeautifulSoup) -> None:
     for table in article.find_all("table"):
         if table.find_parent(class_="pst-scrollable-table-container") is None:
             table.wrap(page.new_tag("div", attrs={"class": "pst-scrollable-table-container"}))
+        if isinstance(place := table.find_parent(class_="pst-scrollable-table-container"), Tag):
+            place["tabindex"] = "0"  # book.js takes it away where all is in sight
         for head in table.find_all("th"):
             if not head.get_text(strip=True) and not head.find("img"):
                 head.name = "td"  # a corner: it heads nothing
