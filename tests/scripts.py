@@ -38,10 +38,15 @@ def lay_out(tab: Tab) -> None:
     tab.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")  # until it is drawn
 
 
-def violations(tab: Tab) -> list[str]:
-    """What axe-core finds on a page, of any weight, with every fold open and the elements named."""
+def unfold(tab: Tab) -> None:
+    """Open every fold, and lay out the whole page."""
     tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true })")
     lay_out(tab)
+
+
+def violations(tab: Tab) -> list[str]:
+    """What axe-core finds on a page, of any weight, with every fold open and the elements named."""
+    unfold(tab)
     tab.wait("document.getAnimations().every((each) => each.playState !== 'running')")  # they fade in
     tab.run(f"{AXE.read_text(encoding='utf-8')}; 1")
     found = tab.run(

@@ -340,7 +340,7 @@ def test_notebooks_run_side_by_side_but_for_those_that_are_timed(
     for path in (small_book / "book").glob("*.ipynb"):
         path.unlink()
     both = {"left": MEET.format(own="left", other="right"), "right": MEET.format(own="right", other="left")}
-    code = both | {"wrong": "1 / 0", "performance": "print('by itself')"}
+    code = both | {"wrong": "1 / 0", "timed": "import time\ntime.perf_counter()"}
     for name, source in code.items():
         write_notebook(small_book / "book" / f"{name}.ipynb", [source])
     ahead.run_ahead(small_book, {"cache": "_build/.jupyter_cache", "timeout": 100}, 2)

@@ -273,7 +273,7 @@ def test_a_page_is_mended_once_and_stays_as_it_is_otherwise(tmp_path: Path) -> N
     assert [each.get_text().strip() for each in page.select("script")] == [
         'if (1 < 2 && "é") { go("</" + "p>"); }', '{"a": "<b>"}'
     ]  # fmt: skip
-    assert '<div class="pst-scrollable-table-container"><table class="table"><tr>' in mended
+    assert '<div class="pst-scrollable-table-container" tabindex="0"><table class="table"><tr>' in mended
     assert '<a href="#article">' in mended and '<div class="citation" id="c">C</div>' in mended
     assert '<button class="btn search-button-field b" title="Search" onclick="a &amp;&amp; b">Search</button>' in mended
     assert "<summary><p>Show\xa0it</p></summary>" in mended and mended.startswith("<!DOCTYPE html>\n<html")
@@ -304,6 +304,9 @@ def test_a_theme_that_has_changed_is_reported(monkeypatch: pytest.MonkeyPatch, t
     warnings: list[str] = []
     monkeypatch.setattr(pages.logger, "warning", lambda text, *given: warnings.append(text % given))
     monkeypatch.setattr(pages, "MENDS", (Mend("old buttons", "button.old", pages.gone, everywhere=True),))
+    script = tmp_path / pages.THEME_SCRIPT
+    script.parent.mkdir(parents=True)
+    script.write_text(f"all(){pages.MEASURES};")
 
     class App:
         builder = type("Builder", (), {"name": "html"})
@@ -313,6 +316,27 @@ def test_a_theme_that_has_changed_is_reported(monkeypatch: pytest.MonkeyPatch, t
 
     pages.finish(App(), None)  # type: ignore[arg-type]
     assert warnings == ["no page has old buttons to mend (button.old): has the theme changed?"]
+    assert script.read_text() == f"all(){pages.WATCHES};"
+
+
+@pytest.mark.parametrize(
+    ("script", "mended"),
+    [
+        (f"a(){pages.MEASURES},b", f"a(){pages.WATCHES},b"),
+        (pages.WATCHES, pages.WATCHES),
+        ("new()", None),
+        (None, None),
+    ],
+)
+def test_the_theme_s_script_is_mended_once_and_another_one_is_told_of(
+    script: str | None, mended: str | None, tmp_path: Path
+) -> None:
+    path = tmp_path / pages.THEME_SCRIPT
+    path.parent.mkdir(parents=True)
+    if script is not None:
+        path.write_text(script)
+    assert pages.mend_script(tmp_path) == (mended is not None)
+    assert script is None or path.read_text() == (mended or script)
 
 
 def test_figures_become_smaller_and_stay_the_same(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from notebooks import MOVED, NOTEBOOKS, offline
 from pages import parse
 from playwright.sync_api import Browser
 from pypdf import PdfReader
-from scripts import lay_out, need_chromium, violations
+from scripts import lay_out, need_chromium, unfold, violations
 
 from snn_helpers import SpikingNet, load_mnist
 from snn_helpers.widgets import Explorer, bundle, uniform
@@ -435,15 +435,61 @@ TOO_WIDE = """[...document.querySelectorAll('article div.math')].filter((place) 
     return place.scrollWidth > place.clientWidth + 1
         || [...place.querySelectorAll('math *')].some((part) => part.getBoundingClientRect().right > end)
 }).map((place) => place.textContent.slice(0, 80))"""
+# A formula and what follows it in the same sentence, a letter's width apart and on two lines.
+PARTED = """[...document.querySelectorAll('article :is(p, li, td, figcaption) math')].filter((math) => {
+    const span = math.closest('span.math');
+    let next = span && (span.nextSibling ?? span.parentElement.nextSibling);
+    if (!next || next.nodeType !== 3 || !/^[.,;:!?)]/.test(next.data)) return false;
+    const range = document.createRange();
+    range.setStart(next, 0);
+    range.setEnd(next, 1);
+    const mark = range.getBoundingClientRect(), all = math.getBoundingClientRect();
+    return mark.height > 0 && all.height > 0 && mark.top > all.bottom
+}).map((math) => math.parentElement.parentElement.textContent.trim().slice(0, 80))"""
+# Tables that are cut on a screen that is no phone's.
+CUT_TABLES = """[...document.querySelectorAll('article .pst-scrollable-table-container')]
+    .filter((place) => place.scrollWidth > place.clientWidth + 1)
+    .map((place) => [place.clientWidth, place.scrollWidth, place.innerText.slice(0, 90)])"""
+# Words of a table that go on in the next line, though no hyphen is there.
+TORN_WORDS = r"""[...document.querySelectorAll('article :is(td, th)')].flatMap((cell) => {
+    const words = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), range = document.createRange(), torn = [];
+    while (words.nextNode()) {
+        const text = words.currentNode;
+        if (text.parentElement.closest('math')) continue;
+        for (const word of text.data.matchAll(/[\p{L}\p{N}]{3,}/gu)) {
+            range.setStart(text, word.index);
+            range.setEnd(text, word.index + word[0].length);
+            const lines = [...range.getClientRects()].filter((line) => line.width > 0);
+            if (lines.length > 1 && lines.at(-1).top > lines[0].bottom - 2) torn.push(word[0]);
+        }
+    }
+    return torn;
+})"""
+# Code of which a line is not seen whole, on a screen that is no phone's: it has 84 letters at most.
+CUT_CODE = """[...document.querySelectorAll('article .cell_input pre')]
+    .filter((e) => e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1)
+    .map((e) => [e.clientWidth, e.scrollWidth, e.textContent.slice(0, 60)])"""
+# What is looked for at each width of the window.
+LOOKS = {
+    320: (PARTED,),
+    390: (PARTED, TOO_WIDE, TORN_WORDS),
+    960: (CUT_CODE,),
+    1200: (PARTED, CUT_CODE),
+    1280: (CUT_CODE, CUT_TABLES, TORN_WORDS),
+    1366: (CUT_CODE,),
+    1920: (CUT_CODE,),
+}
 
 
-def test_every_formula_is_as_narrow_as_a_phone(book: Site, browser: Browser) -> None:
-    with Tab(browser, 390, 800) as tab:
-        for page in PAGES:
-            tab.open(book.url(page))
-            tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true })")
-            lay_out(tab)
-            assert not tab.run(TOO_WIDE), page
+@pytest.mark.parametrize("page", [*PAGES, "book/status.html"])
+def test_at_no_width_a_page_cuts_tears_or_parts_what_belongs_together(page: str, book: Site, browser: Browser) -> None:
+    with Tab(browser, min(LOOKS), 800) as tab:
+        tab.open(book.url(page))
+        for width, looks in LOOKS.items():
+            tab.page.set_viewport_size({"width": width, "height": 800})
+            unfold(tab)
+            for look in looks:
+                assert not tab.run(look), f"{page} at {width} pixels"
 
 
 def test_a_figure_holds_its_picture_and_its_caption(book: Site) -> None:
@@ -460,92 +506,12 @@ def test_a_figure_holds_its_picture_and_its_caption(book: Site) -> None:
     assert n_figures > 80
 
 
-# Tables that are cut on a screen that is no phone's.
-CUT_TABLES = """[...document.querySelectorAll('article .pst-scrollable-table-container')]
-    .filter((place) => place.scrollWidth > place.clientWidth + 1)
-    .map((place) => [place.clientWidth, place.scrollWidth, place.innerText.slice(0, 90)])"""
-
-
-def test_every_table_fits_a_small_screen(book: Site, browser: Browser) -> None:
-    with Tab(browser, 1280, 800) as tab:
-        for page in PAGES:
-            tab.open(book.url(page))
-            tab.run("document.querySelectorAll('article details').forEach((each) => { each.open = true })")
-            lay_out(tab)
-            assert not tab.run(CUT_TABLES), page
-
-
-# Words of a table that go on in the next line, though no hyphen is there.
-TORN_WORDS = r"""[...document.querySelectorAll('article :is(td, th)')].flatMap((cell) => {
-    const words = document.createTreeWalker(cell, NodeFilter.SHOW_TEXT), range = document.createRange(), torn = [];
-    while (words.nextNode()) {
-        const text = words.currentNode;
-        if (text.parentElement.closest('math')) continue;
-        for (const word of text.data.matchAll(/[\p{L}\p{N}]{3,}/gu)) {
-            range.setStart(text, word.index);
-            range.setEnd(text, word.index + word[0].length);
-            const lines = [...range.getClientRects()].filter((line) => line.width > 0);
-            if (lines.length > 1 && lines.at(-1).top > lines[0].bottom - 2) torn.push(word[0]);
-        }
-    }
-    return torn;
-})"""
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-def test_no_word_of_a_table_is_torn(width: int, book: Site, browser: Browser) -> None:
-    with Tab(browser, width, 800) as tab:
-        for page in [*PAGES, "book/status.html"]:
-            tab.open(book.url(page))
-            tab.run("document.querySelectorAll('article details').forEach((each) => { each.open = true })")
-            lay_out(tab)
-            assert not tab.run(TORN_WORDS), page
-
-
 def test_no_formula_is_left_as_it_was_typed(book: Site) -> None:
     for path in sorted((book.folder / "book").glob("*.html")):
         page = parse(path.read_text(encoding="utf-8"))
         for tag in page.select("article p, article li, article td, article figcaption"):
             for text in tag.find_all(string=re.compile(r"\$|\\[a-z(\[]")):
                 assert text.find_parent(["code", "pre", "math", "script"]), f"{path.stem}: {text[:120]!r}"
-
-
-# A formula and what follows it in the same sentence, a letter's width apart and on two lines.
-PARTED = """[...document.querySelectorAll('article :is(p, li, td, figcaption) math')].filter((math) => {
-    const span = math.closest('span.math');
-    let next = span && (span.nextSibling ?? span.parentElement.nextSibling);
-    if (!next || next.nodeType !== 3 || !/^[.,;:!?)]/.test(next.data)) return false;
-    const range = document.createRange();
-    range.setStart(next, 0);
-    range.setEnd(next, 1);
-    const mark = range.getBoundingClientRect(), all = math.getBoundingClientRect();
-    return mark.height > 0 && all.height > 0 && mark.top > all.bottom
-}).map((math) => math.parentElement.parentElement.textContent.trim().slice(0, 80))"""
-
-
-@pytest.mark.parametrize("width", [320, 390, 1200])
-def test_no_line_ends_between_a_formula_and_the_mark_after_it(width: int, book: Site, browser: Browser) -> None:
-    with Tab(browser, width, 800) as tab:
-        for page in PAGES:
-            tab.open(book.url(page))
-            lay_out(tab)
-            assert not tab.run(PARTED), page
-
-
-@pytest.mark.parametrize("width", [960, 1200, 1280, 1366, 1920])
-def test_a_line_of_code_is_seen_whole(width: int, book: Site, browser: Browser) -> None:
-    """On a screen that is no phone's, with the sidebars there: of 84 letters none is cut."""
-    with Tab(browser, width, 800) as tab:
-        for page in PAGES:
-            tab.open(book.url(page))
-            tab.run("document.querySelectorAll('article details').forEach((each) => { each.open = true })")
-            lay_out(tab)
-            cut = tab.run(
-                "[...document.querySelectorAll('article .cell_input pre')]"
-                ".filter((e) => e.clientWidth > 0 && e.scrollWidth > e.clientWidth + 1)"
-                ".map((e) => [e.clientWidth, e.scrollWidth, e.textContent.slice(0, 60)])"
-            )
-            assert not cut, f"{page} at {width}: {cut}"
 
 
 def test_the_pages_before_and_after_are_named_above_and_below(book: Site) -> None:

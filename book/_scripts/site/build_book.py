@@ -70,7 +70,7 @@ def _build(root: Path, built: Path) -> int:
     environment |= quiet_kernels(built / ".ipython")
     environment.pop("MPLBACKEND", None)  # a user's own choice would leave the pages without figures
     settings = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    if "execute" in settings:
+    if settings.get("execute", {}).get("execute_notebooks") == "cache":
         subprocess.run([sys.executable, HERE / "ahead.py", root], cwd=root, env=environment)
     status = subprocess.run([jupyter_book, "build", root, *STRICT], cwd=root, env=environment).returncode
     if status == 0:

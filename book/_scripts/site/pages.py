@@ -138,7 +138,7 @@ WATCHES = ".forEach(e=>self.watchScrolling?.(e))"
 def mend_script(pages: Path) -> bool:
     """Mend the theme's script; False if what is to be mended is not there."""
     path = pages / THEME_SCRIPT
-    text = path.read_text(encoding="utf-8")
+    text = path.read_text(encoding="utf-8") if path.is_file() else ""
     if MEASURES in text:
         path.write_text(text.replace(MEASURES, WATCHES), encoding="utf-8")
     return MEASURES in text or WATCHES in text
@@ -448,19 +448,19 @@ class KeepTogether(SphinxPostTransform):
             closing = MARK_AFTER.match(after) if isinstance(after, nodes.Text) else None
             if not (opening or closing):
                 continue
-            parts: list[nodes.Node] = []
+            pieces: list[nodes.Node] = []
             first, last = at, at + 1
             if opening and before is not None:
-                parts.append(nodes.Text(str(before)[: opening.start()]))
+                pieces.append(nodes.Text(str(before)[: opening.start()]))
                 together += nodes.Text(opening[0])
                 first -= 1
             together += node.deepcopy()
-            parts.append(together)
+            pieces.append(together)
             if closing and after is not None:
                 together += nodes.Text(closing[0])
-                parts.append(nodes.Text(str(after)[closing.end() :]))
+                pieces.append(nodes.Text(str(after)[closing.end() :]))
                 last += 1
-            parent[first:last] = parts
+            parent[first:last] = pieces
 
 
 def formula(translator: HTML5Translator, node: nodes.math | nodes.math_block, display: bool) -> str:
