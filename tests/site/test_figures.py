@@ -369,6 +369,94 @@ def test_a_reader_sees_one_of_the_twins_in_parts_where_the_page_is_narrow(
             assert smallest_text(drawing_) * wide / size(drawing_)[0] >= SMALLEST - 0.05
 
 
+# What a drawing covers: a legend the data or a label, a label another one. Straight lines and pale bands across the
+# whole of a panel may pass under a legend: both ends of them are seen.
+COVERED = r"""() => {
+  const found = [], box = (part) => part.getBoundingClientRect();
+  const within = (inner, x, y, margin) => x > inner.left + margin && x < inner.right - margin
+      && y > inner.top + margin && y < inner.bottom - margin;
+  const legends = [...document.querySelectorAll('g[id^=legend_]')].map(box);
+  for (const axes of document.querySelectorAll('g[id^=axes_]')) {
+    const [background, ...artists] = axes.children;
+    if (!background?.querySelector('path')) continue;
+    const panel = box(background);
+    for (const artist of artists.filter((each) => /^(line2d|patch|text|[A-Z]\w*Collection)_/.test(each.id))) {
+      const points = [...artist.querySelectorAll('use')].map(box)
+          .map((mark) => [(mark.left + mark.right) / 2, (mark.top + mark.bottom) / 2]);
+      for (const text of artist.querySelectorAll('text')) {
+        const {left, right, top, bottom} = box(text);
+        for (const y of [top + 2, (top + bottom) / 2, bottom - 2])
+          for (let k = 0; k <= 20; k++) points.push([left + (right - left) * k / 20, y]);
+      }
+      for (const path of artist.querySelectorAll('path')) {
+        if (path.closest('defs')) continue;
+        const size = box(path), style = getComputedStyle(path);
+        const across = size.height >= panel.height - 3 || size.width >= panel.width - 3;
+        if (across && (size.height < 3 || size.width < 3 || style.opacity < 0.2)) continue;
+        const place = path.getScreenCTM(), length = path.getTotalLength();
+        for (let at = 0; at < length; at += 2) {
+          const {x, y} = path.getPointAtLength(at).matrixTransform(place);
+          points.push([x, y]);
+        }
+      }
+      const hidden = points.filter(([x, y]) => within(panel, x, y, -1) && legends.some((l) => within(l, x, y, 2)));
+      if (hidden.length) found.push(`a legend covers ${artist.id} ${artist.textContent.trim()}`.trim());
+    }
+  }
+  const texts = [...document.querySelectorAll('text')].filter((text) => !/rotate/.test(text.getAttribute('transform')));
+  texts.forEach((text, k) => texts.slice(k + 1).forEach((other) => {
+    const one = box(text), two = box(other);
+    const wide = Math.min(one.right, two.right) - Math.max(one.left, two.left);
+    const high = Math.min(one.bottom, two.bottom) - Math.max(one.top, two.top);
+    if (wide > 1 && high > 2.5) found.push(`'${text.textContent}' lies on '${other.textContent}'`);
+  }));
+  return found; }"""
+
+
+def covered(tab: Tab, svg: str) -> list[str]:
+    tab.page.set_content(f'<body style="margin: 0">{svg[svg.index("<svg") :]}</body>')
+    return tab.run(f"({COVERED})()")
+
+
+@pytest.mark.parametrize("fault", [None, "line", "points", "bars", "band", "label", "labels"])
+def test_what_a_legend_or_a_label_covers_is_found(fault: str | None, browser: Browser) -> None:
+    with plt.rc_context(), Tab(browser, 900, 900) as tab:
+        plots.use_style()
+        figure, axes = plt.subplots(figsize=(5, 3))
+        axes.plot([0, 1, 2], [0, 0.2, 0.3], label="low, on the left and right")
+        axes.axvline(1.8)
+        axes.axhspan(0.5, 1, alpha=0.1)
+        axes.set(xlim=(0, 2), ylim=(0, 1))
+        axes.legend(loc="upper right")
+        axes.text(0.1, 0.8, "one")
+        match fault:
+            case "line":
+                axes.plot([0.2, 1.9], [0.4, 0.95])
+            case "points":
+                axes.plot([1.7], [0.93], "o")
+            case "bars":
+                axes.bar([1.6], [0.95], width=0.1)
+            case "band":
+                axes.fill_between([1.5, 1.9], [0.85, 0.9], [0.9, 0.95])
+            case "label":
+                axes.text(1.6, 0.9, "other")
+            case "labels":
+                axes.text(0.12, 0.81, "other")
+        found = covered(tab, vectors.svg(figure))
+        plt.close(figure)
+    words = "'one' lies on 'other'" if fault == "labels" else "a legend covers"
+    assert len(found) == (fault is not None) + (fault == "label") and all(words in each for each in found[:1])
+
+
+def test_no_legend_lies_on_data_and_no_label_on_another(built_pages: Any, browser: Browser) -> None:
+    images = built_pages() / "_images"
+    drawn = [path for path in sorted(images.glob("*.svg")) if not re.search(r"-night|-\d+$", path.stem)]
+    assert len(drawn) > 100
+    with Tab(browser, 900, 900) as tab:
+        faults = {path.name: covered(tab, path.read_text(encoding="utf-8")) for path in drawn}
+    assert not {name: found for name, found in faults.items() if found}
+
+
 def test_every_figure_of_the_book_is_read_on_a_phone(built_pages: Any, browser: Browser) -> None:
     """Vectors alone tell how large their text is; a picture is as large as its file when it is tapped."""
     folder = built_pages()

@@ -471,7 +471,7 @@ CUT_CODE = """[...document.querySelectorAll('article .cell_input pre')]
     .map((e) => [e.clientWidth, e.scrollWidth, e.textContent.slice(0, 60)])"""
 # What is looked for at each width of the window.
 LOOKS = {
-    320: (PARTED,),
+    320: (PARTED, TOO_WIDE),
     390: (PARTED, TOO_WIDE, TORN_WORDS),
     960: (CUT_CODE,),
     1200: (PARTED, CUT_CODE),
