@@ -352,12 +352,17 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
     run = made.ask(SETUP)
     assert run.returncode == 0, run.stdout + run.stderr
     assert str(place) in made.ask(probe).stdout, "the helpers were not installed into the clean environment"
+    kernel = place / "kernels" / "clean"
+    kernel.mkdir(parents=True)
+    start = [str(python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+    (kernel / "kernel.json").write_text(json.dumps({"argv": start, "display_name": "clean", "language": "python"}))
+    environment["JUPYTER_PATH"] = str(place)
     return made
 
 
 @each_notebook
 def test_runs_alone_in_an_empty_folder_of_a_clean_environment(
-    path: Path, passed_before: Any, tmp_path: Path, request: pytest.FixtureRequest
+    path: Path, passed_before: Any, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the first set of parameters, and only what its first cell installs of the book."""
     with passed_before(path, ROOT / "pyproject.toml") as known:
@@ -367,11 +372,12 @@ def test_runs_alone_in_an_empty_folder_of_a_clean_environment(
         empty = tmp_path / "empty"
         empty.mkdir()
         shutil.copy(path, empty)
-        command = [clean.python, "-m", "papermill", path.name, "out.ipynb", "--no-progress-bar"]
-        parameters = tmp_path / "parameters.json"
-        parameters.write_text(json.dumps(PARAMETERS[path.stem][0]))
-        command += ["-f", parameters]
-        run = subprocess.run(command, cwd=empty, env=clean.environment, capture_output=True, text=True)
-        assert run.returncode == 0, run.stderr[-6000:]
-        check_silence(read(empty / "out.ipynb"), path.stem)
-        assert {left.name for left in empty.iterdir()} == {path.name, "out.ipynb"}, "it leaves files behind"
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+        for name, value in clean.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.chdir(empty)
+        result = papermill.execute_notebook(
+            path.name, None, parameters=PARAMETERS[path.stem][0], kernel_name="clean", progress_bar=False
+        )
+        check_silence(result, path.stem)
+        assert {left.name for left in empty.iterdir()} == {path.name}, "it leaves files behind"

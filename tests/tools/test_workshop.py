@@ -281,7 +281,7 @@ def under_papermill(
     nbformat.write(notebook, folder / "in.ipynb")
     result = papermill.execute_notebook(
         str(folder / "in.ipynb"),
-        str(folder / "out.ipynb"),
+        None,  # else the whole of it is written before and after each cell, which takes half of the time
         parameters=given,
         cwd=str(ROOT / "book"),
         progress_bar=False,
