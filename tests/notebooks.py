@@ -16,6 +16,7 @@ import pytest
 import yaml
 from files import listed_files
 from inputs import inputs_key, notebook_key
+from jupyter_cache import get_cache
 from markdown_it import MarkdownIt
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 
@@ -44,6 +45,15 @@ def code_cells(notebook: Any, tag: str | None = None) -> list[Any]:
         for cell in notebook.cells
         if cell.cell_type == "code" and (tag is None or tag in cell.metadata.get("tags", []))
     ]
+
+
+def as_built(pages: Path, path: Path) -> Any:
+    """The notebook with the outputs that these built pages show.
+
+    They are in the cache: Sphinx's own copies of notebooks have outputs only where it ran them itself.
+    """
+    cache = get_cache(pages.parent / ".jupyter_cache")
+    return cache.merge_match_into_notebook(read(path), cell_meta=())[1]
 
 
 def check_silence(result: Any, name: str) -> None:

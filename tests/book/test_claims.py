@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import papermill
 import pytest
-from notebooks import BOOK, heading_anchors, offline
+from notebooks import BOOK, as_built, heading_anchors
 
 VERDICTS = {"holds", "holds if", "fails", "open"}
 
@@ -94,33 +93,22 @@ def test_a_good_row_is_not() -> None:
     assert faults(cells) == []
 
 
-def test_every_claim_has_its_row_and_every_row_its_figure_and_link(
-    passed_before: Any,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    with passed_before(Path(__file__), *sorted(BOOK.glob("*.ipynb"))) as known:
-        if known:
-            return
-        for name, value in offline(tmp_path).items():
-            monkeypatch.setenv(name, value)
-        result = papermill.execute_notebook(
-            str(BOOK / "claims.ipynb"), str(tmp_path / "out.ipynb"), cwd=str(BOOK), progress_bar=False
-        )
-        tables = [
-            table
-            for cell in result.cells
-            for output in cell.get("outputs", [])
-            if (table := output.get("data", {}).get("text/markdown", "")).startswith("| ")
-        ]
-        laws = [row for table in tables if "by construction" in table.splitlines()[0] for row in table_rows(table)]
-        rows = [row for table in tables if "| verdict |" in table.splitlines()[0] for row in table_rows(table)]
-        assert laws and len(rows) > 25
-        # A law has no verdict; else it needs what a row needs: a figure and a link.
-        wrong = {row[0]: faults(row) for row in rows if faults(row)}
-        for law in laws:
-            found = faults([law[0], "**holds**", *law[2:]]) if len(law) == 4 else [f"it has {len(law)} cells, not 4"]
-            wrong |= {law[0]: found} if found else {}
-        assert not wrong
-        missing = [name for name, words in CLAIMED.items() if not any(words in row[0] for row in rows + laws)]
-        assert not missing, f"no row speaks of {missing}"
+def test_every_claim_has_its_row_and_every_row_its_figure_and_link(built_pages: Callable[[], Path]) -> None:
+    result = as_built(built_pages(), BOOK / "claims.ipynb")
+    tables = [
+        table
+        for cell in result.cells
+        for output in cell.get("outputs", [])
+        if (table := output.get("data", {}).get("text/markdown", "")).startswith("| ")
+    ]
+    laws = [row for table in tables if "by construction" in table.splitlines()[0] for row in table_rows(table)]
+    rows = [row for table in tables if "| verdict |" in table.splitlines()[0] for row in table_rows(table)]
+    assert laws and len(rows) > 25
+    # A law has no verdict; else it needs what a row needs: a figure and a link.
+    wrong = {row[0]: faults(row) for row in rows if faults(row)}
+    for law in laws:
+        found = faults([law[0], "**holds**", *law[2:]]) if len(law) == 4 else [f"it has {len(law)} cells, not 4"]
+        wrong |= {law[0]: found} if found else {}
+    assert not wrong
+    missing = [name for name, words in CLAIMED.items() if not any(words in row[0] for row in rows + laws)]
+    assert not missing, f"no row speaks of {missing}"

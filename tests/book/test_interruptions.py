@@ -31,10 +31,11 @@ N_BATCHES = 150
 
 @pytest.fixture(scope="module")
 def notebook(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Chapter 03 up to its training, then a cell that keeps the weights for the comparison."""
+    """Chapter 03 up to its training, without figures, then a cell that keeps the weights for the comparison."""
     chapter = nbformat.read(BOOK / "03_training.ipynb", as_version=4)
-    (training_cell,) = (i for i, cell in enumerate(chapter.cells) if "checkpoint=checkpoint" in cell.source)
-    chapter.cells = chapter.cells[: training_cell + 1]
+    code = [cell for cell in code_cells(chapter) if "plt.show()" not in cell.source and "drawing(" not in cell.source]
+    (training_cell,) = (i for i, cell in enumerate(code) if "checkpoint=checkpoint" in cell.source)
+    chapter.cells = code[: training_cell + 1]
     keep = 'import json\ntorch.save(net.state_dict(), "weights.pt")\njson.dump(history.loss, open("loss.json", "w"))'
     chapter.cells.append(nbformat.v4.new_code_cell(keep))
     path = tmp_path_factory.mktemp("notebook") / "03_training.ipynb"

@@ -36,6 +36,7 @@ from notebooks import (
     PAGES,
     PARAMETERS,
     ROOT,
+    as_built,
     as_myst_reads,
     bare_python,
     check_silence,
@@ -286,6 +287,18 @@ def without_clocks(executed: Any) -> Any:
 ABOUT_TIME = {"instructors", "scaling_out"}
 
 
+def run_under_nbval(reference: Path, folder: Path) -> str:
+    """Run a notebook that has outputs once more: what nbval says, of cells that fail too."""
+    left_out = sum(cell.execution_count is None for cell in code_cells(read(reference)))
+    assert not left_out, f"{left_out} cells of {reference.name} were never run: nbval would compare nothing with them"
+    sanitized = ROOT / "tests" / "nbval_sanitize.cfg"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += ["--nbval", "--nbval-cell-timeout=300", "--nbval-sanitize-with", sanitized]
+    command += ["--nbval-current-env", "--rootdir", folder, "-c", os.devnull, reference]
+    run = subprocess.run(command, cwd=BOOK, env=offline(folder), capture_output=True, text=True)
+    return run.stdout + run.stderr
+
+
 @each_notebook
 def test_runs_again_under_nbval_with_the_outputs_of_the_build(
     path: Path, passed_before: Any, built_pages: Callable[[], Path], tmp_path: Path
@@ -294,22 +307,32 @@ def test_runs_again_under_nbval_with_the_outputs_of_the_build(
 
     Of figures vectors are compared; pictures, whose bytes hang on libraries, are not.
     """
-    sanitized = ROOT / "tests" / "nbval_sanitize.cfg"
-    with passed_before(path, sanitized) as known:
+    with passed_before(path, ROOT / "tests" / "nbval_sanitize.cfg") as known:
         if known:
             return
-        reference = tmp_path / path.name
-        executed = without_clocks(read(built_pages().parent / "jupyter_execute" / "book" / path.name))
+        executed = without_clocks(as_built(built_pages(), path))
         left_out = ["nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code_cells(executed)]
         assert sum(left_out) <= (0.5 if path.stem in ABOUT_TIME else 0.25) * len(left_out)
-        nbformat.write(executed, reference)
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-        command += ["--nbval", "--nbval-cell-timeout=300", "--nbval-sanitize-with", sanitized]
-        command += ["--nbval-current-env", "--rootdir", tmp_path, "-c", os.devnull, reference]
-        run = subprocess.run(command, cwd=BOOK, env=offline(tmp_path), capture_output=True, text=True)
-        assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-2000:]
-        n_code_cells = len(code_cells(read(path)))
-        assert f"{n_code_cells} passed" in run.stdout, run.stdout[-2000:]
+        nbformat.write(executed, tmp_path / path.name)
+        said = run_under_nbval(tmp_path / path.name, tmp_path)
+        assert re.search(rf"^{len(left_out)} passed in", said, re.M), said[-8000:]
+
+
+def test_a_cell_with_another_output_or_none_does_not_pass_under_nbval(tmp_path: Path) -> None:
+    path = tmp_path / "three.ipynb"
+    sources = ("print(1)", "print(2)", "3")
+    whole = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
+    whole = papermill.execute_notebook(whole, None, kernel_name="python3", progress_bar=False)
+    nbformat.write(whole, path)
+    assert re.search(r"^3 passed in", run_under_nbval(path, tmp_path), re.M)
+    whole.cells[1].outputs[0].text = "two\n"
+    whole.cells[2].outputs = []
+    nbformat.write(whole, path)
+    assert re.search(r"^2 failed, 1 passed in", run_under_nbval(path, tmp_path), re.M)
+    whole.cells[2].execution_count = None
+    nbformat.write(whole, path)
+    with pytest.raises(AssertionError, match=r"1 cells of three\.ipynb were never run"):
+        run_under_nbval(path, tmp_path)
 
 
 def test_each_notebook_has_two_sets_of_parameters() -> None:
