@@ -13,6 +13,7 @@ that tell of it elsewhere (`cards.py`), and the search finds a page by its title
 from __future__ import annotations
 
 import base64
+import gc
 import hashlib
 import html
 import io
@@ -22,7 +23,7 @@ import re
 import sys
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -30,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 from bs4 import BeautifulSoup, Tag
-from bs4.element import NavigableString
 from bs4.formatter import HTMLFormatter
 from docutils import nodes
 from PIL import Image
@@ -284,18 +284,15 @@ def tell_status(path: Path, page: BeautifulSoup) -> None:
         tick.replace_with(tick.replace("\u2705", "ran through"))
 
 
-def write_cards(pages: Path, source: Path, names: Iterable[str]) -> None:
+def write_cards(pages: Path, source: Path, titles: Mapping[str, str]) -> None:
     """The card of each page, with the first figure of its notebook; of a page without one, that of the first page."""
     kept = source / "_build" / ".jupyter_cache"
     listed, first = descriptions(), next(figures(source / "book" / "intro.ipynb", kept), None)
-    for name in names:
-        page = parse((pages / f"{name}.html").read_text(encoding="utf-8"))
-        title = page.select_one("article h1") or page.select_one("title")
-        text = "".join(str(part) for part in title.contents if isinstance(part, NavigableString)) if title else name
+    for name, title in titles.items():
         card = pages / CARDS / f"{name}.png"
         card.parent.mkdir(parents=True, exist_ok=True)
         figure = next(figures(source / f"{name}.ipynb", kept), first)
-        card.write_bytes(draw_card(" ".join(text.split()), listed[name], figure))
+        card.write_bytes(draw_card(title, listed[name], figure))
 
 
 def write_sitemap(pages: Path, address: str, moved: Collection[str] = ()) -> None:
@@ -490,7 +487,11 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     pages, mark = Path(app.outdir), finished(app)
     if mark.exists():
         return
-    found, n_new = finish_pages(pages, tell_status)
+    gc.disable()  # all pages are kept to the end, in a million parts: to look for garbage among them takes seconds
+    try:
+        found, n_new = finish_pages(pages, tell_status)
+    finally:
+        gc.enable()
     logger.info("mended in the pages: %s", ", ".join(f"{n} {what}" for what, n in found.items()) or "nothing")
     if n_new:
         for each in MENDS:
@@ -499,7 +500,8 @@ def finish(app: Sphinx, error: Exception | None) -> None:
     if not mend_script(pages):
         logger.warning("%s does not measure what scrolls as it did: has the theme changed?", THEME_SCRIPT)
     shrink_figures(pages)
-    write_cards(pages, Path(app.srcdir), descriptions().keys() & app.env.found_docs)
+    described = sorted(descriptions().keys() & app.env.found_docs)
+    write_cards(pages, Path(app.srcdir), {name: app.env.titles[name].astext() for name in described})
     if address := app.config.html_baseurl:
         write_sitemap(pages, address, app.config.redirects)
         if changelog_of(app).exists():
