@@ -48,9 +48,14 @@ def violations(tab: Tab) -> list[str]:
     """What axe-core finds on a page, of any weight, with every fold open and the elements named."""
     unfold(tab)
     tab.wait("document.getAnimations().every((each) => each.playState !== 'running')")  # they fade in
+    return by_axe(tab, "{resultTypes: ['violations']}")
+
+
+def by_axe(tab: Tab, options: str) -> list[str]:
+    """What axe-core finds on a page as it is, with these options."""
     tab.run(f"{AXE.read_text(encoding='utf-8')}; 1")
     found = tab.run(
-        "axe.run(document, {resultTypes: ['violations']}).then((r) => r.violations.map((v) =>"
+        f"axe.run(document, {options}).then((r) => r.violations.map((v) =>"
         " `${v.impact} ${v.id}: ${v.nodes.map((n) => n.html).join(' | ')}`))"
     )
     return [str(line)[:600] for line in found]

@@ -27,7 +27,7 @@ from notebooks import MOVED, NOTEBOOKS, offline
 from pages import parse
 from playwright.sync_api import Browser
 from pypdf import PdfReader
-from scripts import lay_out, need_chromium, unfold, violations
+from scripts import by_axe, lay_out, need_chromium, unfold, violations
 
 from snn_helpers import SpikingNet, load_mnist
 from snn_helpers.widgets import Explorer, bundle, uniform
@@ -136,6 +136,8 @@ def check_page(browser: Browser, site: Site, page: str) -> None:
     with Tab(browser, 320, 700, finger=True) as tab:
         tab.open(site.url(page))
         assert not tab.faults
+        # Where sections wait to be laid out, too.
+        assert not by_axe(tab, "{runOnly: {type: 'rule', values: ['target-size']}}")
         lay_out(tab)
         assert tab.run("document.documentElement.scrollWidth <= innerWidth"), f"{page} is wider than a narrow window"
         assert not tab.run(SCROLLS_UNSEEN), f"{page}: these scroll, and nothing shows it or the keyboard cannot do it"
