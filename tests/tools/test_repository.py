@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from address import badges, change_address, current_address, pages_address, setup_cell
+from build_book import pages_in_order
 from files import listed_files
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
@@ -188,9 +189,10 @@ def test_the_floors_are_tried_with_all_unit_tests_but_those_that_pretend_a_gpu()
     assert len(tests) > 200, "or this test looks at the wrong place"
     named = {name for name in tests if any(word in name for word in left_out)}
     assert named == {name for name, text in tests.items() if "FakeTensorMode" in text}
-    notebooks = re.findall(r"test_runs_under_papermill\w*\[(\w+)\]", workflow)
-    assert len(set(notebooks)) == 4
-    for name in notebooks:
+    whole = re.findall(r'"(tests/\S+\.py)::(\w+)\[(\w+)\]"', workflow)
+    assert len(set(whole)) == 4 == workflow.count("::")
+    for file, function, name in whole:
+        assert f"def {function}(" in (ROOT / file).read_text(encoding="utf-8"), function
         assert (ROOT / "book" / f"{name}.ipynb").is_file(), name
 
 
@@ -381,6 +383,14 @@ def test_a_record_says_how_it_was_made(path: Path) -> None:
         assert row["total_seconds"] > 0
         # What other libraries' neurons do under a clamp is no matter of chance; whether a notebook runs is none either.
         assert "seed" in row["settings"] or path.stem in ("06_libraries", "stacks", "lighthouse")
+
+
+def test_by_the_record_every_page_is_fast_and_sound_on_a_phone() -> None:
+    rows = json.loads((ROOT / "book" / "results" / "lighthouse.json").read_text(encoding="utf-8"))["trials"]
+    assert [row["settings"]["page"] for row in rows] == pages_in_order()
+    for row in rows:
+        assert row["accessibility"] == row["best_practices"] == row["seo"] == 100 and row["performance"] >= 95, row
+        assert row["largest_paint_s"] <= 2.6 and row["sent_kb"] <= 400, row
 
 
 def test_records_are_complete() -> None:
