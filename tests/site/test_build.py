@@ -37,7 +37,6 @@ class Page(HTMLParser):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
-        self.images: list[dict[str, str | None]] = []
         self.loaded: list[str] = []
         self.links: list[str] = []
         self.anchors: set[str] = set()
@@ -45,8 +44,6 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         attributes = dict(attrs)
-        if tag == "img":
-            self.images.append(attributes)
         self.anchors |= {name for name in (attributes.get("id"), attributes.get("name")) if name}
         if tag == "a" and attributes.get("href"):
             self.links.append(str(attributes["href"]))
