@@ -61,6 +61,8 @@ def slow_tests() -> set[str]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # What needs the pages comes first, for one worker; the other one has enough else to do until they are built.
+    items.sort(key=lambda item: "built_pages" not in getattr(item, "fixturenames", ()))
     if config.getoption("--quick"):
         slow = slow_tests()
         left_out = [item for item in items if item.nodeid.split("[")[0] in slow]

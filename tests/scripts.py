@@ -51,6 +51,11 @@ def violations(tab: Tab) -> list[str]:
     return by_axe(tab, "{resultTypes: ['violations']}")
 
 
+def only(*rules: str) -> str:
+    """Options for axe-core: it asks these rules, and no others."""
+    return f"{{runOnly: {{type: 'rule', values: {json.dumps(rules)}}}, resultTypes: ['violations']}}"
+
+
 def by_axe(tab: Tab, options: str) -> list[str]:
     """What axe-core finds on a page as it is, with these options."""
     tab.run(f"{AXE.read_text(encoding='utf-8')}; 1")

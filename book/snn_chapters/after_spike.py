@@ -877,7 +877,8 @@ def late_pair(
     its spikes through a `synapse`, in the same step; at `t_post` a current of 1.5 of its own makes it fire. What the
     synapse brings provokes its after-spikes, as in `after_spike`.
 
-    `drive` : tensor without dimensions. Returns the first neuron's outputs and the second's signals, both `[n_steps]`.
+    `drive` : a tensor, without dimensions for one pair of neurons, `[n]` for as many pairs. Returns the first neuron's
+    outputs and the second's signals, both `[n_steps, ...]`.
     """
     neuron, pre_state, post_state = Neuron(), torch.zeros_like(drive), torch.zeros_like(drive)
     pre, post, arrived = [], [], []
@@ -891,23 +892,24 @@ def late_pair(
 
 
 @with_gradients
-def follow_late_neuron(
-    drive: float, strength: float, n_updates: int = 120, learning_rate: float = 0.0005, **settings: Any
-) -> list[int | None]:
-    """Where gradient descent moves a presynaptic spike to, if the signals of `late_pair` are wanted; from chapter 09.
+def follow_late_neurons(
+    drives: Sequence[float], strength: float, n_updates: int = 120, learning_rate: float = 0.0005, **settings: Any
+) -> list[list[int | None]]:
+    """Where gradient descent moves presynaptic spikes to, if the signals of `late_pair` are wanted; from chapter 09.
 
-    The `drive` learns by autograd's derivative of the sum of all signals, spikes held in place. Returns the step of the
-    first presynaptic spike before each update and after the last one; None where the neuron does not fire.
+    Each of the `drives` is that of a pair of its own, and learns by autograd's derivative of the sum of the pair's
+    signals, spikes held in place. Returns for each the step of the first presynaptic spike before each update and after
+    the last one; None where the neuron does not fire.
     """
-    learned = torch.tensor(drive, dtype=torch.float64, device="cpu", requires_grad=True)
-    steps: list[int | None] = []
+    learned = torch.tensor(drives, dtype=torch.float64, device="cpu", requires_grad=True)
+    found = []
     for _ in range(n_updates + 1):
         pre, signals = late_pair(learned, strength, **settings)
-        fired = (pre > 0).nonzero().flatten().tolist()
-        steps.append(fired[0] if fired else None)
+        fired = pre > 0
+        found.append([int(step) if any_ else None for any_, step in zip(fired.any(dim=0), fired.int().argmax(dim=0))])
         (rise,) = torch.autograd.grad(signals.sum(), learned)
         learned = (learned + learning_rate * rise).detach().requires_grad_()
-    return steps
+    return [list(of_one) for of_one in zip(*found)]
 
 
 def lag_counts(pre: Tensor, post: Tensor, reach: int, weights: Tensor | None = None) -> Tensor:

@@ -13,7 +13,6 @@ import math
 import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,7 +38,6 @@ from notebooks import (
     as_built,
     as_myst_reads,
     bare_python,
-    check_silence,
     code_cells,
     each_chapter,
     each_notebook,
@@ -287,53 +285,34 @@ def without_clocks(executed: Any) -> Any:
 ABOUT_TIME = {"instructors", "scaling_out"}
 
 
-def run_under_nbval(reference: Path, folder: Path) -> str:
-    """Run a notebook that has outputs once more: what nbval says, of cells that fail too."""
+def run_under_nbval(reference: Path, environment: dict[str, str], *which_kernel: str) -> str:
+    """Run a notebook that has outputs once more, in its folder: what nbval says, of cells that fail too."""
     left_out = sum(cell.execution_count is None for cell in code_cells(read(reference)))
     assert not left_out, f"{left_out} cells of {reference.name} were never run: nbval would compare nothing with them"
     sanitized = ROOT / "tests" / "nbval_sanitize.cfg"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    command += ["--nbval", "--nbval-cell-timeout=300", "--nbval-sanitize-with", sanitized]
-    command += ["--nbval-current-env", "--rootdir", folder, "-c", os.devnull, reference]
-    run = subprocess.run(command, cwd=BOOK, env=offline(folder), capture_output=True, text=True)
+    command = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    command += ["--nbval", "--nbval-cell-timeout=300", "--nbval-sanitize-with", str(sanitized), *which_kernel]
+    command += ["--rootdir", str(reference.parent), "-c", os.devnull, str(reference)]
+    run = subprocess.run(command, cwd=reference.parent, env=environment, capture_output=True, text=True)
     return run.stdout + run.stderr
 
 
-@each_notebook
-def test_runs_again_under_nbval_with_the_outputs_of_the_build(
-    path: Path, passed_before: Any, built_pages: Callable[[], Path], tmp_path: Path
-) -> None:
-    """Strictly: each cell prints and draws what is on the page, but for addresses in memory and times of the clock.
-
-    Of figures vectors are compared; pictures, whose bytes hang on libraries, are not.
-    """
-    made_by = [BOOK / "_scripts" / "site" / name for name in ("ahead.py", "build_book.py", "inputs.py")]
-    with passed_before(path, ROOT / "tests" / "nbval_sanitize.cfg", ROOT / "_config.yml", *made_by) as known:
-        if known:
-            return
-        executed = without_clocks(as_built(built_pages(), path))
-        left_out = ["nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code_cells(executed)]
-        assert sum(left_out) <= (0.5 if path.stem in ABOUT_TIME else 0.25) * len(left_out)
-        nbformat.write(executed, tmp_path / path.name)
-        said = run_under_nbval(tmp_path / path.name, tmp_path)
-        assert re.search(rf"^{len(left_out)} passed in", said, re.M), said[-8000:]
-
-
-def test_a_cell_with_another_output_or_none_does_not_pass_under_nbval(tmp_path: Path) -> None:
+def test_runs_with_another_output_or_none_do_not_pass_under_nbval(tmp_path: Path) -> None:
     path = tmp_path / "three.ipynb"
     sources = ("print(1)", "print(2)", "3")
     whole = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     whole = papermill.execute_notebook(whole, None, kernel_name="python3", progress_bar=False)
     nbformat.write(whole, path)
-    assert re.search(r"^3 passed in", run_under_nbval(path, tmp_path), re.M)
+    in_this = offline(tmp_path), "--nbval-current-env"
+    assert re.search(r"^3 passed in", run_under_nbval(path, *in_this), re.M)
     whole.cells[1].outputs[0].text = "two\n"
     whole.cells[2].outputs = []
     nbformat.write(whole, path)
-    assert re.search(r"^2 failed, 1 passed in", run_under_nbval(path, tmp_path), re.M)
+    assert re.search(r"^2 failed, 1 passed in", run_under_nbval(path, *in_this), re.M)
     whole.cells[2].execution_count = None
     nbformat.write(whole, path)
     with pytest.raises(AssertionError, match=r"1 cells of three\.ipynb were never run"):
-        run_under_nbval(path, tmp_path)
+        run_under_nbval(path, *in_this)
 
 
 def test_each_notebook_has_two_sets_of_parameters() -> None:
@@ -385,23 +364,26 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Clean:
 
 
 @each_notebook
-def test_runs_alone_in_an_empty_folder_of_a_clean_environment(
-    path: Path, passed_before: Any, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+def test_runs_alone_in_an_empty_folder_of_a_clean_environment_with_the_outputs_of_the_build(
+    path: Path, passed_before: Any, built_pages: Callable[[], Path], tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """With the first set of parameters, and only what its first cell installs of the book."""
-    with passed_before(path, ROOT / "pyproject.toml") as known:
+    """Strictly, under nbval, and with only what its first cell installs of the book.
+
+    Each cell prints and draws the same, but for addresses in memory and times of the clock. Of figures vectors are
+    compared; pictures, whose bytes hang on libraries, are not.
+    """
+    made_by = [BOOK / "_scripts" / "site" / name for name in ("ahead.py", "build_book.py", "inputs.py")]
+    settings = [ROOT / "tests" / "nbval_sanitize.cfg", ROOT / "_config.yml", ROOT / "pyproject.toml"]
+    with passed_before(path, *settings, *made_by) as known:
         if known:
             return
+        executed = without_clocks(as_built(built_pages(), path))
+        left_out = ["nbval-ignore-output" in cell.metadata.get("tags", []) for cell in code_cells(executed)]
+        assert sum(left_out) <= (0.5 if path.stem in ABOUT_TIME else 0.25) * len(left_out)
         clean: Clean = request.getfixturevalue("clean")
         empty = tmp_path / "empty"
         empty.mkdir()
-        shutil.copy(path, empty)
-        monkeypatch.delenv("PYTHONPATH", raising=False)
-        for name, value in clean.environment.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.chdir(empty)
-        result = papermill.execute_notebook(
-            path.name, None, parameters=PARAMETERS[path.stem][0], kernel_name="clean", progress_bar=False
-        )
-        check_silence(result, path.stem)
+        nbformat.write(executed, empty / path.name)
+        said = run_under_nbval(empty / path.name, clean.environment, "--nbval-kernel-name", "clean")
+        assert re.search(rf"^{len(left_out)} passed in", said, re.M), said[-8000:]
         assert {left.name for left in empty.iterdir()} == {path.name}, "it leaves files behind"

@@ -33,7 +33,7 @@ from snn_chapters.after_spike import (
     findings,
     fired_together,
     first_spike,
-    follow_late_neuron,
+    follow_late_neurons,
     gain_before,
     lag_counts,
     lags,
@@ -1118,9 +1118,17 @@ def test_the_derivative_by_the_drive_has_the_sign_of_the_side_on_which_the_neuro
     for drive, strength, sign in ((0.126, 2.0, -1), (0.126, 0.0, 0), (0.145, 2.0, 1), (0.145, 0.0, 1)):
         slope = (total(drive + 1e-7, strength) - total(drive - 1e-7, strength)) / 2e-7
         assert (slope > 0.1) - (slope < -0.1) == sign
-        steps = follow_late_neuron(drive, strength, n_updates=1, learning_rate=sign * 1e-9 / max(1.0, abs(slope)))
+        (steps,) = follow_late_neurons([drive], strength, n_updates=1, learning_rate=sign * 1e-9 / max(1.0, abs(slope)))
         assert steps[0] == steps[1]
-    assert follow_late_neuron(0.126, 0.0, 5) == [14] * 6, "without an after-spike nothing moves a late spike"
+    assert follow_late_neurons([0.126], 0.0, 5) == [[14] * 6], "without an after-spike nothing moves a late spike"
+
+
+def test_neurons_that_are_followed_together_go_the_ways_that_they_go_alone() -> None:
+    drives = [0.05, 0.126, 0.145]
+    together = follow_late_neurons(drives, 2.0, 60)
+    assert together == [follow_late_neurons([drive], 2.0, 60)[0] for drive in drives]
+    assert together[0] == [None] * 61 and together[1][-1] is None  # never fires, and falls silent
+    assert together[2][-1] < together[2][0]
 
 
 @pytest.mark.parametrize("weighed", [False, True])

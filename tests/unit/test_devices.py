@@ -7,6 +7,7 @@ mix devices is an error there as on a real GPU. `--device cuda` runs all on a re
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -168,28 +169,29 @@ def test_asking_for_a_gpu_where_there_is_none_fails() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "files"),
+    ("arguments", "collected"),
     [
-        ([], sorted(path.name for path in Path(__file__).parent.glob("test_*.py"))),
-        (["tests/tools/test_style.py"], ["test_style.py"]),
+        ([], ["tests/unit/test_one.py::test_it", "tests/unit/test_two.py::test_it"]),
+        (["tests/tools/test_style.py"], ["tests/tools/test_style.py::test_it"]),
     ],
     ids=["no path", "a path"],
 )
 def test_on_a_gpu_only_the_unit_tests_are_collected_unless_others_are_named(
-    arguments: list[str], files: list[str]
+    arguments: list[str], collected: list[str], tmp_path: Path
 ) -> None:
-    """With a torch that only says that there is a GPU."""
+    """With a torch that only says that there is a GPU, and a suite of three tests that has this one's conftest.py."""
+    root = Path(__file__).resolve().parents[2]
+    for name in ("book", "snn_helpers", "_config.yml", "_toc.yml", "pyproject.toml"):
+        (tmp_path / name).symlink_to(root / name)
+    for name in ("unit/test_one.py", "unit/test_two.py", "tools/test_style.py"):
+        (tmp_path / "tests" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "tests" / name).write_text("def test_it(): pass\n")
+    for name in ("conftest.py", "notebooks.py", "scripts.py", "notebook_parameters.yaml", "slow.txt"):
+        shutil.copy(root / "tests" / name, tmp_path / "tests")
     program = (
         "import sys, pytest, torch; torch.cuda.is_available = lambda: True;"
         "sys.exit(pytest.main(['-p', 'no:cacheprovider', '--collect-only', '-q', '--device', 'cuda', *sys.argv[1:]]))"
     )
-    run = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
-        cwd=Path(__file__).resolve().parents[2],
-        capture_output=True,
-        text=True,
-    )
+    run = subprocess.run([sys.executable, "-c", program, *arguments], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    collected = {line.split("::")[0] for line in run.stdout.splitlines() if "::" in line}
-    folder = "tests/tools" if files == ["test_style.py"] else "tests/unit"
-    assert sorted(collected) == [f"{folder}/{name}" for name in files]
+    assert sorted(line for line in run.stdout.splitlines() if "::" in line) == collected

@@ -3,11 +3,11 @@
     python book/_scripts/measure/make_stacks.py [STACK ...]
 
 The stacks: `colab`, what Colab has (requirements-colab.txt); `floors`, the lowest versions that pyproject.toml allows
-(requirements-floors.txt); `newest`, the newest that pip finds. Each gets an environment of its own under
-_build/stacks, with its own Python, and no helpers: each notebook runs alone in an empty folder, at the first of its two
-sets of test parameters, and its real first cell installs the helpers from an archive of this folder. If a stack has a
-front end, the explorers are used in it, in Chromium. A stack's rows are replaced when its run has ended; about 6 GB and
-some 15 minutes each, and the environment is deleted at the end.
+(requirements-floors.txt); `newest`, the newest that pip finds. Each gets an environment of its own under _build/stacks,
+with its own Python, and no helpers: each notebook runs alone in an empty folder, at the second of its two sets of test
+parameters, and its real first cell installs the helpers from an archive of this folder. If a stack has a front end, the
+explorers are used in it, in Chromium. A stack's rows are replaced when its run has ended; about 6 GB and some 15
+minutes each, and the environment is deleted at the end.
 """
 
 from __future__ import annotations
@@ -192,7 +192,7 @@ def main(names: list[str]) -> int:
         zipped = archive(folder)
         versions = json.loads(quiet(python, "-c", VERSIONS, *(["notebook"] if stack.front else [])))
         ended = {
-            path.stem: run_notebook(path, python, folder, zipped, parameters[path.stem][0])
+            path.stem: run_notebook(path, python, folder, zipped, parameters[path.stem][1])
             for path in sorted(BOOK.glob("*.ipynb"))
             if path.stem not in stack.left_out
         }

@@ -26,8 +26,8 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn, JupyterCacheAbstract
 from jupyter_cache.executors.utils import single_nb_execution
 
-# A notebook that names this shows how long something took, so it runs with all cores to itself.
-CLOCK = "perf_counter"
+# A notebook with a cell of this tag measures what takes more than one core, so it runs with all of them to itself.
+ALL_CORES = "all-cores"
 MOST_AT_ONCE = 4  # each has a kernel with torch, up to 1 GB
 
 
@@ -58,10 +58,11 @@ def to_run(root: Path, cache: JupyterCacheAbstract) -> list[Path]:
     """The notebooks that have no kept output, those that take longest first."""
     found = []
     for path in sorted(root.glob("book/*.ipynb")):
-        if CLOCK in path.read_text(encoding="utf-8"):
+        notebook = nbformat.read(path, as_version=4)
+        if any(ALL_CORES in cell.metadata.get("tags", []) for cell in notebook.cells):
             continue
         try:
-            cache.match_cache_notebook(nbformat.read(path, as_version=4))
+            cache.match_cache_notebook(notebook)
         except KeyError:
             found.append(path)
     known = seconds(root)
