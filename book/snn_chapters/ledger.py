@@ -7,7 +7,7 @@ is true by construction is no claim and is not here. Unless it is said otherwise
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from snn_helpers.records import load_results
 from snn_helpers.statistics import decide, decide_alike, mean_and_interval, verdict
@@ -23,6 +23,7 @@ MUCH = 5.0  # points: what "varies a lot" must at least be
 ALL_OF = 5  # seeds: where a network either learns or does not, so many must agree; by chance 1 in 32 does
 SLOWER = 2.0  # times: "much more time" must at least be that
 GRADUAL = 3.0  # steps between the early and the late first spikes of a layer
+SILENT = 0.01  # spikes a step: a layer that fires less is silent
 FOLLOWS = 0.8  # cosine: a learning signal that points along the gradient
 # Who told of the link between learning by gradients and the timing of spikes before the article, and when.
 EARLIER = {
@@ -108,11 +109,9 @@ def _ahead(**gaps: Values) -> Decisions:
     return {name: decide(gap, comparisons=len(gaps)) for name, gap in _four_ways(**gaps).items()}
 
 
-def _first_attempt(at_its_rate: Values, at_eight_times: Values) -> Decisions:
-    return {
-        "the learning rate is the article's": decide(at_its_rate, margin=TRAINED),
-        "it is eight times as high": in_each(at_eight_times, TRAINED),
-    }
+def _first_attempt(at_its_rate: Values) -> Decisions:
+    """Per cent at the article's learning rate. Every network has rates that are too high for it: they say nothing."""
+    return {"": decide(at_its_rate, margin=TRAINED)}
 
 
 def regularises(narrower: Values, higher: Values, settings: int = 1) -> str:
@@ -135,15 +134,21 @@ def _regulariser(
 
 def _varies(best: Values, other: Values) -> Decisions:
     """Per cent at the best rate and at another, at which a network may or may not learn."""
-    return {"of the learning rate": in_each([one - two for one, two in zip(best, other, strict=True)], MUCH)}
+    lost = [one - two for one, two in zip(best, other, strict=True)]
+    return {"the learning rate is eight times as high": in_each(lost, MUCH)}
 
 
-def _gradual(steps_apart: Values) -> Decisions:
-    return {"before training": decide(steps_apart, margin=GRADUAL)}
+def _gradual(steps_apart: Values, without_memory: Values) -> Decisions:
+    """Steps between early and late first spikes; and in neurons without memory, of which as many fire."""
+    return {
+        "it is enough that first spikes do not all come at once": decide(steps_apart, margin=GRADUAL),
+        "it must be more than the flicker alone brings about": decide(steps_apart, without_memory),
+    }
 
 
-def _reusable(reaches_below: Values, loss_falls: Values) -> Decisions:
-    return {"between two linear layers": all_of(decide(reaches_below), decide(loss_falls))}
+def _reusable(loss_falls: Values, below_held: Values) -> Decisions:
+    """By how much a few steps lower the loss, and by how much if the layer below the network does not learn."""
+    return {"between two linear layers": decide(loss_falls, below_held)}
 
 
 # --- labels, ensembles, depth ---------------------------------------------------------------------
@@ -175,22 +180,26 @@ def _more_spikes(together: Values, alone: Values) -> Decisions:
 
 
 def _shared(as_it_is: Values, normalised: Values, without: Values) -> Decisions:
-    """Per cent of digits read by ensembles that share their gradient, in two ways, and by ensembles that do not."""
+    """The share of output neurons that are dead after training: with a shared gradient, in two ways, and without."""
     return {
-        "the silent are given it as it is": _learns_better(as_it_is, without),
-        "it is shared by normalising the states to the output": _learns_better(normalised, without),
+        "the silent are given it as it is": decide(without, as_it_is, comparisons=COMPARED),
+        "it is shared by normalising the states to the output": decide(without, normalised, comparisons=COMPARED),
     }
 
 
-def _third_layer(by_thresholds: Values, as_drawn: Values) -> Decisions:
-    """Per cent of digits read by four layers: the claim is that they fail as drawn, and not with their thresholds set.
+def _third_layer(as_drawn: Values, by_thresholds: Values, by_weights: Values) -> Decisions:
+    """Spikes a step of the third layer before training: as it is drawn, and with thresholds or weights set from data.
 
-    `TRAINED` asks what a network with ten times the updates reaches; here half of it tells success from failure.
+    "Unless" says two things: that thresholds wake it, and that without them it stays silent.
     """
+
+    def silent(rates: Values) -> str:
+        return decide([-rate for rate in rates], margin=-SILENT)
+
+    wakes = all_of(silent(as_drawn), decide(by_thresholds, margin=SILENT))
     return {
-        "with four layers": all_of(
-            decide([-value for value in as_drawn], margin=-TRAINED / 2), decide(by_thresholds, margin=TRAINED / 2)
-        )
+        "nothing else is adjusted": wakes,
+        "its weights may be adjusted in their place": all_of(wakes, silent(by_weights)),
     }
 
 
@@ -205,12 +214,23 @@ def _recent(digits: Values, digits_null: Values, patterns: Values, patterns_null
     }
 
 
-def _late(one_spike: float, among_many: Values) -> Decisions:
-    """What late input gets, as a share of what input in the spike's own step gets."""
+def _time_axis(without_memory: str, without_reset: str) -> Decisions:
+    """From the decisions on the causal half in networks that lack the one or the other: what it does without, it needs
+    not. (That a network of one step has no timing is a law.)
+    """
+    needed = {"holds": "fails", "fails": "holds", "open": "open"}
     return {
-        "one spike is looked at": "holds" if one_spike == 0 else "fails",
-        "the network's later spikes are counted": decide_alike(among_many, 0.1),
+        "the memory from step to step is meant": needed[without_memory],
+        "the reset is meant": needed[without_reset],
     }
+
+
+def _late(among_many: Values) -> Decisions:
+    """What late input gets, as a share of what input in the spike's own step gets, where later spikes may pay it.
+
+    Without later spikes it gets nothing, which is a law.
+    """
+    return {"the network's later spikes are counted": decide_alike(among_many, 0.1)}
 
 
 def _first_told(earlier: Sequence[int]) -> Decisions:
@@ -228,8 +248,10 @@ def _binary(difference: Values) -> Decisions:
 def _rectifier(steady: Values, flickering: Values) -> Decisions:
     """Points by which spikes of 0 or 1 are ahead of graded ones: then a rectifier is not the best way to fire."""
     return {
-        "the image is steady": decide(steady, comparisons=2),
-        "it flickers, as in the article": decide(flickering, comparisons=2),
+        "the image is steady": decide(steady, margin=WITHIN, comparisons=2),
+        "it flickers, as in the article, and all but the learning rate is tuned for spikes of 0 or 1": decide(
+            flickering, margin=WITHIN, comparisons=2
+        ),
     }
 
 
@@ -284,16 +306,15 @@ def _rhythm(
 
 
 def _none_elsewhere(without_loop: Sequence[bool], drawn: Sequence[bool], trained: Sequence[bool]) -> Decisions:
-    """Does each ordinary network go round by itself, with and without a loop? One that does is no 'nothing'."""
+    """Does each ordinary network with a loop go round by itself? One that does is no 'nothing'.
+
+    Without a loop none can: where one does, the test is wrong, and tells nothing.
+    """
 
     def none(has: Sequence[bool]) -> str:
-        return "fails" if any(has) else "holds" if len(has) >= 5 else "open"
+        return "open" if any(without_loop) else "fails" if any(has) else "holds" if len(has) >= 5 else "open"
 
-    return {
-        "the network has no loop": none(without_loop),
-        "it has one, and is trained": none(trained),
-        "it has one, and is not trained": none(drawn),
-    }
+    return {"the network is trained": none(trained), "it is not trained": none(drawn)}
 
 
 def _cycles_teach(alike_to_exact: Values, alike_if_short: Values, ahead: Mapping[str, Values]) -> Decisions:
@@ -346,8 +367,9 @@ CLAIMS: dict[str, Claim] = {
     "more spikes": Claim("An ensemble gives more spikes for each label.", _more_spikes),
     "shared": Claim("Sharing a gradient over an ensemble when one of its neurons fires avoids dead neurons.", _shared),
     "third layer": Claim("A third layer is silent unless the thresholds are adjusted with care.", _third_layer),
+    "time axis": Claim("It takes a time axis and a refractory firing.", _time_axis),
     "recent": Claim("Most of the gradient goes to input that came just before the spike.", _recent),
-    "late": Claim("The gradient of late input, just after a spike, is unaffected.", _late),
+    "late": Claim("The gradient of late input, just after a spike, is unaffected, or has faded.", _late),
     "first told": Claim("It might be the first time that this link is written down.", _first_told),
     "binary": Claim("Spikes that are all or nothing read digits about as well as the ordinary network.", _binary),
     "saves": Claim("Spikes save energy.", _saves),
@@ -368,24 +390,66 @@ CLAIMS: dict[str, Claim] = {
 
 # --- the answer, in short -------------------------------------------------------------------------
 
-ANSWERS = {
-    "holds": "Yes.",
-    "holds if": "Under some conditions.",
-    "fails": "No, not as a whole: half of it.",
-    "open": "These measurements do not tell.",
+WORDS = {
+    "holds": "Yes",
+    "holds if": "Under some conditions",
+    "fails": "No, not as a whole",
+    "open": "These measurements do not tell",
 }
+# The tasks of the question's conditions, `task, reset`.
+TASKS = {
+    "patterns": "where times alone tell patterns apart",
+    "free": "where the number of their pulses differs, too",
+    "digits": "on digits",
+}
+
+
+class Half(Protocol):
+    """Of the answer: the decision on one half of STDP under each condition, `task, reset`."""
+
+    @property
+    def decisions(self) -> Mapping[str, str]: ...
+
+
+class Answer(Protocol):
+    """The answer to the book's question, as chapter 8's `question` gives it."""
+
+    @property
+    def verdict(self) -> str: ...
+    @property
+    def causal(self) -> Half: ...
+    @property
+    def depression(self) -> Half: ...
+
+
+def in_short(answer: Answer) -> str:
+    """The answer to the book's question, as Markdown: its verdict, and in which tasks each half of STDP is there.
+
+    A half is there in a task if it is with each reset that was tried.
+    """
+    told = [f"**{WORDS[answer.verdict]}.**"]
+    for half, agreement in (("input comes first", answer.causal), ("input comes late", answer.depression)):
+        there: list[str] = []
+        missing: list[str] = []
+        for task, words in TASKS.items():
+            decisions = [decision for name, decision in agreement.decisions.items() if name.startswith(f"{task}, ")]
+            (there if set(decisions) == {"holds"} else missing).append(words)
+        where = f"is there {' and '.join(there)}" if there else "is not there in any task"
+        but = f"; it is not there {' or '.join(missing)}" if there and missing else ""
+        told.append(f"The half in which {half} {where}{but}.")
+    return " ".join(told)
 
 
 class KeyFigures(NamedTuple):
     """The figures that the book's answer needs, each as `mean ± half of its interval`, from the records.
 
     `accuracy`, per cent of the test digits by (record, network); `too_steep`, autograd's slope for the hidden layer
-    over that of the mean loss, in an untrained network; `cosine`, of a trained step with a rule by (task, rule);
+    over that of the mean loss, before and after training; `cosine`, of a trained step with a rule by (task, rule);
     `weakened`, per cent of the pairs whose late input is weakened, with a wanted and with an unwanted spike.
     """
 
     accuracy: dict[tuple[str, str], str]
-    too_steep: str
+    too_steep: dict[str, str]
     cosine: dict[tuple[str, str], str]
     weakened: list[str]
 
@@ -396,12 +460,15 @@ def key_figures() -> KeyFigures:
         (record, network): _told([100 * row["test_accuracy"] for row in _rows(record, network=network)], 1)
         for record, network in (("04_parity", "spiking"), ("04_parity", "mlp"), ("04_tuned", "mlp"))
     }
-    slopes = [
-        row["before"]["slopes"][0]
+    trained = [
+        row
         for row in _rows("07_perturbation", part="slope", task="digits", reset="scale")
         if "penalty" not in row["settings"]
     ]
-    too_steep = _told([slope["says"][0] / slope["does"]["0.05"][0] for slope in slopes], 1)
+    too_steep = {}
+    for when in ("before", "after"):
+        slopes = [row[when]["slopes"][0] for row in trained]
+        too_steep[when] = _told([slope["says"][0] / slope["does"]["0.05"][0] for slope in slopes], 1)
     cosine = {
         (task, rule): _told(
             [
@@ -410,12 +477,13 @@ def key_figures() -> KeyFigures:
             ]
         )
         for task, rule in (
-            ("patterns", "pre first"),
-            ("patterns", "pre first, shuffled"),
-            ("patterns", "post first"),
+            ("patterns", "pre first, timing"),
+            ("patterns", "pre first, timing, shuffled"),
+            ("patterns", "post first, timing"),
+            ("free", "pre first, timing"),
             ("free", "Hebb"),
+            ("digits", "pre first, timing"),
             ("digits", "Hebb"),
-            ("digits", "pre first"),
         )
     }
     weakened = [
@@ -437,15 +505,15 @@ def headline() -> str:
             f" reads {found.accuracy['04_tuned', 'mlp']} %.",
         ),
         (
-            f"{found.cosine['patterns', 'pre first']}",
-            "is how far a step of training, without its error, agrees with the *first* half of STDP, where times carry"
-            " the message. With the spikes shuffled in time it is"
-            f" {found.cosine['patterns', 'pre first, shuffled']}; 1 is full agreement. The other half is not there.",
+            f"{found.cosine['patterns', 'pre first, timing']}",
+            "is the cosine of a training step with what times add to the *first* half of STDP, where times alone tell"
+            f" patterns apart. With spikes at random times it is"
+            f" {found.cosine['patterns', 'pre first, timing, shuffled']}; 1 is the same direction.",
         ),
         (
-            f"{found.too_steep} times",
-            "as steep as the mean loss really is: that is what autograd says of the hidden layer, in an untrained "
-            "network. It holds the spikes in place.",
+            f"{found.too_steep['before']} times",
+            "as steep as the mean loss really is: that is what autograd says of the hidden layer before training, and"
+            f" {found.too_steep['after']} times after it. It holds the spikes in place.",
         ),
     ]
     rows = (" | ".join(f"**{number}**" for number, _ in columns), " | ".join(text for _, text in columns))
@@ -453,12 +521,26 @@ def headline() -> str:
     return f"{table}\n(± is the 95 % interval over five starts.)\n"
 
 
-def abstract(answer: str) -> str:
-    """The book's answer as Markdown, its figures from the records; `answer` is the verdict on the book's question."""
+def of_the_halves(cosine: Mapping[tuple[str, str], str]) -> str:
+    """What a trained step has of STDP and of Hebb's rule, in sentences with the cosines of `key_figures`."""
+    return (
+        "STDP and Hebb's rule know no error. What times add to the half of STDP in which the input comes first agrees"
+        " with a step of training where times alone tell patterns apart"
+        f" (cosine {cosine['patterns', 'pre first, timing']}; with spikes at random times"
+        f" {cosine['patterns', 'pre first, timing, shuffled']}). It agrees less where the number of pulses differs, too"
+        f" ({cosine['free', 'pre first, timing']}); there the step agrees with Hebb's rule ({cosine['free', 'Hebb']})."
+        f" On digits it agrees with neither ({cosine['digits', 'pre first, timing']} and {cosine['digits', 'Hebb']})."
+        " The other half, depression of input that comes late, is not there: its cosine has the wrong sign"
+        f" (+{cosine['patterns', 'post first, timing']} where times alone tell, and depression would be below 0)."
+    )
+
+
+def abstract(answer: Answer) -> str:
+    """The book's answer as Markdown, its figures from the records; `answer` is that to the book's question."""
     accuracy, too_steep, cosine, weakened = key_figures()
     parts = [
         "*Does backpropagation through a spiking network engender spike-timing-dependent plasticity (STDP)?*"
-        f" **{ANSWERS[answer]}**\n",
+        f" {in_short(answer)}\n",
         f"- **It learns.** The spiking network reads {accuracy['04_parity', 'spiking']} % of the digits rightly, its"
         f" twin without spikes {accuracy['04_parity', 'mlp']} % at the article's learning rate, and"
         f" {accuracy['04_tuned', 'mlp']} % at its own best.",
@@ -466,17 +548,11 @@ def abstract(answer: str) -> str:
         " age, cut or turned at each spike in between, and input after the spike none. (The fading was told before, by"
         " Eshraghian and others.)",
         "- **It holds the spikes in place.** Where they may move, the effect of a pulse on a neuron can be over after"
-        " one step, and autograd's lasts as long as the leak does. In an untrained network that is shown digits,"
-        f" autograd's slope for the hidden layer is {too_steep} times that of the mean loss. The networks learn by it"
-        " all the same.",
-        "- **In a trained network an error sets the sign.** Without the error, a step agrees with the half of STDP in"
-        " which the input comes first where times carry the message"
-        f" (cosine {cosine['patterns', 'pre first']}; with the spikes shuffled in time"
-        f" {cosine['patterns', 'pre first, shuffled']}), with Hebb's rule where the number of pulses does"
-        f" ({cosine['free', 'Hebb']}), and with neither on digits ({cosine['digits', 'pre first']} and"
-        f" {cosine['digits', 'Hebb']}). The other half, depression of input that comes late, is not there: its cosine"
-        f" has the wrong sign (+{cosine['patterns', 'post first']}, where depression would be below 0). The answer asks"
-        " for each half by itself.",
+        " one step, and autograd's lasts as long as the leak does. In a network that is shown digits, autograd's slope"
+        f" for the hidden layer is {too_steep['before']} times that of the mean loss before training, and"
+        f" {too_steep['after']} times after it. The networks learn by it all the same.",
+        f"- **In a trained network an error sets the sign.** {of_the_halves(cosine)} The answer asks for each half by"
+        " itself.",
         "- **The article's repairs.** Weight decay weakens late input, and all other input as much. A negative signal"
         " after the spike draws depression with the error's sign: late input is weakened in"
         f" {weakened[0]} % of the pairs with a wanted spike, in {weakened[1]} % of those with an unwanted one.\n",

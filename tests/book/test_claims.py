@@ -59,7 +59,7 @@ def faults(row: list[str]) -> list[str]:
         found.append(f"its verdict is {verdict!r}")
     if not re.search(r"\d", figure):
         found.append("it lacks a figure")
-    link = re.fullmatch(r"\[[^\]]+\]\(([\w.]+\.ipynb)#([\w-]+)\)", where)
+    link = re.fullmatch(r"\[[^\]]+\]\((\w+\.(?:ipynb|md))#([\w-]+)\)", where)
     if link is None:
         found.append("it lacks a link to a section")
     elif not (BOOK / link[1]).exists() or link[2] not in heading_anchors(BOOK / link[1]):
