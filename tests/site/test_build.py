@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import html
 import os
 import re
@@ -56,15 +57,17 @@ class Page(HTMLParser):
 
 def test_the_book_builds_from_clean_and_its_pages_are_whole(built_pages: Callable[[], Path]) -> None:
     pages = built_pages() / "book"
+    read_once = functools.cache(Page)  # a page has hundreds of links, most of them to the same few pages
     for notebook in NOTEBOOKS:
-        page = Page(pages / f"{notebook.stem}.html")
+        page = read_once((pages / f"{notebook.stem}.html").resolve())
         drawn = [cell for cell in code_cells(read(notebook)) if "plt.show()" in cell.source]
         text = (pages / f"{notebook.stem}.html").read_text(encoding="utf-8")
-        shown = parse(text).select(".figure-view.by-day")  # not their twins for the night
+        tree = parse(text)
+        shown = tree.select(".figure-view.by-day")  # not their twins for the night
         assert len(shown) >= len(drawn), f"{notebook.stem} shows {len(shown)} figures of {len(drawn)}"
         outside = [url for url in page.loaded if re.match(r"(https?:)?//", url)]
         assert not outside, f"{notebook.stem} loads from another host: {outside}"
-        for image in parse(text).select("img"):
+        for image in tree.select("img"):
             # Of a figure in parts the first tells of all.
             view = image.find_parent(class_=re.compile(r"\bfigure-view\b"))
             first = image if view is None else view.select_one("img")
@@ -78,7 +81,7 @@ def test_the_book_builds_from_clean_and_its_pages_are_whole(built_pages: Callabl
             target = (pages / name).resolve() if name else pages / f"{notebook.stem}.html"
             assert target.is_file(), f"{notebook.stem} links to {link}, which is not there"
             if anchor and target.suffix == ".html":
-                assert anchor in Page(target).anchors, f"{notebook.stem} links to {link}, whose anchor is not there"
+                assert anchor in read_once(target).anchors, f"{notebook.stem} links to {link}, whose anchor is not there"
 
 
 def test_back_matter_is_made(built_pages: Callable[[], Path]) -> None:
