@@ -1215,12 +1215,13 @@ def find_weakened(rows: Rows) -> Finding:
 
 
 def find_decay(changes: Sequence[float], alone: float) -> Finding:
-    """ "Weight decay penalises a neuron that fired too late"; recorded for chapter 09.
+    """ "Weight decay penalises a neuron for firing too late"; recorded for chapter 09.
 
     `changes` are those of `pairing_with_decay` at late delays, and `alone` that of a synapse with no spike to pair: it
     is the control. Weight decay weakens whatever there is, so that less than the control loses would show nothing.
     """
-    decisions = {"more than an input that meets no spike": "holds" if max(changes) < alone else "fails"}
+    more = max(changes) < alone - 1e-9 * abs(alone)
+    decisions = {"more than an input that meets no spike": "holds" if more else "fails"}
     return Finding(verdict(decisions), decisions, {"late": list(changes), "alone": [alone]})
 
 

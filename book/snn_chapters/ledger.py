@@ -142,7 +142,7 @@ def _gradual(steps_apart: Values, without_memory: Values) -> Decisions:
     """Steps between early and late first spikes; and in neurons without memory, of which as many fire."""
     return {
         "it is enough that first spikes do not all come at once": decide(steps_apart, margin=GRADUAL),
-        "it must be more than the flicker alone brings about": decide(steps_apart, without_memory),
+        "they must spread wider than those of neurons that fire by chance": decide(steps_apart, without_memory),
     }
 
 
@@ -188,18 +188,16 @@ def _shared(as_it_is: Values, normalised: Values, without: Values) -> Decisions:
 
 
 def _third_layer(as_drawn: Values, by_thresholds: Values, by_weights: Values) -> Decisions:
-    """Spikes a step of the third layer before training: as it is drawn, and with thresholds or weights set from data.
+    """Spikes a step of the third layer as it is drawn, and per cent of digits that deep networks learn to read.
 
-    "Unless" says two things: that thresholds wake it, and that without them it stays silent.
+    "Unless" says two things: that it works with its thresholds set, and not with its weights set in their place.
     """
-
-    def silent(rates: Values) -> str:
-        return decide([-rate for rate in rates], margin=-SILENT)
-
-    wakes = all_of(silent(as_drawn), decide(by_thresholds, margin=SILENT))
+    mended = all_of(decide([-rate for rate in as_drawn], margin=-SILENT), decide(by_thresholds, margin=LEARNED))
     return {
-        "nothing else is adjusted": wakes,
-        "its weights may be adjusted in their place": all_of(wakes, silent(by_weights)),
+        "only thresholds may be adjusted": mended,
+        "weights may be adjusted in their place": all_of(
+            mended, decide([-share for share in by_weights], margin=-LEARNED)
+        ),
     }
 
 
@@ -214,23 +212,20 @@ def _recent(digits: Values, digits_null: Values, patterns: Values, patterns_null
     }
 
 
-def _time_axis(without_memory: str, without_reset: str) -> Decisions:
-    """From the decisions on the causal half in networks that lack the one or the other: what it does without, it needs
-    not. (That a network of one step has no timing is a law.)
+def _refractory(without_reset: str) -> Decisions:
+    """From the decision on the causal half in networks without a reset: what is there without it does not take it.
+
+    That it takes a time axis, and a memory from step to step, is a law.
     """
-    needed = {"holds": "fails", "fails": "holds", "open": "open"}
-    return {
-        "the memory from step to step is meant": needed[without_memory],
-        "the reset is meant": needed[without_reset],
-    }
+    return {"": {"holds": "fails", "fails": "holds", "open": "open"}[without_reset]}
 
 
-def _late(among_many: Values) -> Decisions:
-    """What late input gets, as a share of what input in the spike's own step gets, where later spikes may pay it.
+def _late(**paid: Values) -> Decisions:
+    """By task: what late input gets where a later spike pays it, as a share of what the spike's own step gets.
 
-    Without later spikes it gets nothing, which is a law.
+    Without a later spike it gets nothing, which is a law.
     """
-    return {"the network's later spikes are counted": decide_alike(among_many, 0.1)}
+    return {f"the input is {task}": decide_alike(shares, 0.1) for task, shares in paid.items()}
 
 
 def _first_told(earlier: Sequence[int]) -> Decisions:
@@ -249,9 +244,7 @@ def _rectifier(steady: Values, flickering: Values) -> Decisions:
     """Points by which spikes of 0 or 1 are ahead of graded ones: then a rectifier is not the best way to fire."""
     return {
         "the image is steady": decide(steady, margin=WITHIN, comparisons=2),
-        "it flickers, as in the article, and all but the learning rate is tuned for spikes of 0 or 1": decide(
-            flickering, margin=WITHIN, comparisons=2
-        ),
+        "the image flickers, as in the article": decide(flickering, margin=WITHIN, comparisons=2),
     }
 
 
@@ -367,9 +360,9 @@ CLAIMS: dict[str, Claim] = {
     "more spikes": Claim("An ensemble gives more spikes for each label.", _more_spikes),
     "shared": Claim("Sharing a gradient over an ensemble when one of its neurons fires avoids dead neurons.", _shared),
     "third layer": Claim("A third layer is silent unless the thresholds are adjusted with care.", _third_layer),
-    "time axis": Claim("It takes a time axis and a refractory firing.", _time_axis),
+    "refractory": Claim("It takes a refractory firing.", _refractory),
     "recent": Claim("Most of the gradient goes to input that came just before the spike.", _recent),
-    "late": Claim("The gradient of late input, just after a spike, is unaffected, or has faded.", _late),
+    "late": Claim("Where a later spike pays late input, that gradient has strongly faded.", _late),
     "first told": Claim("It might be the first time that this link is written down.", _first_told),
     "binary": Claim("Spikes that are all or nothing read digits about as well as the ordinary network.", _binary),
     "saves": Claim("Spikes save energy.", _saves),
@@ -398,8 +391,8 @@ WORDS = {
 }
 # The tasks of the question's conditions, `task, reset`.
 TASKS = {
-    "patterns": "where times alone tell patterns apart",
-    "free": "where the number of their pulses differs, too",
+    "patterns": "on patterns that differ in time alone",
+    "free": "on patterns that also differ in their number of pulses",
     "digits": "on digits",
 }
 
@@ -425,19 +418,31 @@ class Answer(Protocol):
 def in_short(answer: Answer) -> str:
     """The answer to the book's question, as Markdown: its verdict, and in which tasks each half of STDP is there.
 
-    A half is there in a task if it is with each reset that was tried.
+    In a task a half is there, or not there, if it is so with each reset that was tried; else it is open.
     """
-    told = [f"**{WORDS[answer.verdict]}.**"]
-    for half, agreement in (("input comes first", answer.causal), ("input comes late", answer.depression)):
-        there: list[str] = []
-        missing: list[str] = []
+    halves = (
+        ("The first, in which input before a spike is strengthened,", answer.causal),
+        ("The second, in which input after a spike is weakened,", answer.depression),
+    )
+    parts, n_there = [], 0
+    for half, agreement in halves:
+        found: dict[str, list[str]] = {"is there": [], "is not there": [], "is open": []}
         for task, words in TASKS.items():
-            decisions = [decision for name, decision in agreement.decisions.items() if name.startswith(f"{task}, ")]
-            (there if set(decisions) == {"holds"} else missing).append(words)
-        where = f"is there {' and '.join(there)}" if there else "is not there in any task"
-        but = f"; it is not there {' or '.join(missing)}" if there and missing else ""
-        told.append(f"The half in which {half} {where}{but}.")
-    return " ".join(told)
+            decisions = {decision for name, decision in agreement.decisions.items() if name.startswith(f"{task}, ")}
+            found[{"holds": "is there", "fails": "is not there"}.get(" ".join(decisions), "is open")].append(words)
+        n_there += len(found["is there"])
+        told = [
+            f"{how} in any task" if len(tasks) == len(TASKS) and how == "is not there" else f"{how} {_listed(tasks)}"
+            for how, tasks in found.items()
+            if tasks
+        ]
+        parts.append(f"{half} {', and '.join(told)}.")
+    word = "No" if answer.verdict == "fails" and not n_there else WORDS[answer.verdict]
+    return f"**{word}.** STDP has two halves. {' '.join(parts)}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 class KeyFigures(NamedTuple):
@@ -506,8 +511,8 @@ def headline() -> str:
         ),
         (
             f"{found.cosine['patterns', 'pre first, timing']}",
-            "is the cosine of a training step with what times add to the *first* half of STDP, where times alone tell"
-            f" patterns apart. With spikes at random times it is"
+            "is the cosine of a training step with what times add to the *first* half of STDP, on patterns that differ"
+            " in time alone. With spikes at random times it is"
             f" {found.cosine['patterns', 'pre first, timing, shuffled']}; 1 is the same direction.",
         ),
         (
@@ -524,14 +529,15 @@ def headline() -> str:
 def of_the_halves(cosine: Mapping[tuple[str, str], str]) -> str:
     """What a trained step has of STDP and of Hebb's rule, in sentences with the cosines of `key_figures`."""
     return (
-        "STDP and Hebb's rule know no error. What times add to the half of STDP in which the input comes first agrees"
-        " with a step of training where times alone tell patterns apart"
+        "STDP and Hebb's rule know no error. We ask what the times of the spikes add to the first half of STDP. On"
+        " patterns that differ in time alone, it agrees with a step of training"
         f" (cosine {cosine['patterns', 'pre first, timing']}; with spikes at random times"
-        f" {cosine['patterns', 'pre first, timing, shuffled']}). It agrees less where the number of pulses differs, too"
-        f" ({cosine['free', 'pre first, timing']}); there the step agrees with Hebb's rule ({cosine['free', 'Hebb']})."
-        f" On digits it agrees with neither ({cosine['digits', 'pre first, timing']} and {cosine['digits', 'Hebb']})."
-        " The other half, depression of input that comes late, is not there: its cosine has the wrong sign"
-        f" (+{cosine['patterns', 'post first, timing']} where times alone tell, and depression would be below 0)."
+        f" {cosine['patterns', 'pre first, timing, shuffled']}). On patterns that also differ in their number of pulses"
+        f" it agrees less ({cosine['free', 'pre first, timing']}), and the step agrees with Hebb's rule"
+        f" ({cosine['free', 'Hebb']}). On digits the step agrees with neither"
+        f" ({cosine['digits', 'pre first, timing']} and {cosine['digits', 'Hebb']}). The second half, depression of"
+        " input that comes late, is not there. On patterns that differ in time alone, its cosine is even on the wrong"
+        f" side of 0 (+{cosine['patterns', 'post first, timing']}; depression would be below 0)."
     )
 
 

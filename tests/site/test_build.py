@@ -81,7 +81,8 @@ def test_the_book_builds_from_clean_and_its_pages_are_whole(built_pages: Callabl
             target = (pages / name).resolve() if name else pages / f"{notebook.stem}.html"
             assert target.is_file(), f"{notebook.stem} links to {link}, which is not there"
             if anchor and target.suffix == ".html":
-                assert anchor in read_once(target).anchors, f"{notebook.stem} links to {link}, whose anchor is not there"
+                anchors = read_once(target).anchors
+                assert anchor in anchors, f"{notebook.stem} links to {link}, whose anchor is not there"
 
 
 def test_back_matter_is_made(built_pages: Callable[[], Path]) -> None:
