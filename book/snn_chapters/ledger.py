@@ -526,19 +526,21 @@ def headline() -> str:
     return f"{table}\n(± is the 95 % interval over five starts.)\n"
 
 
-def of_the_halves(cosine: Mapping[tuple[str, str], str]) -> str:
-    """What a trained step has of STDP and of Hebb's rule, in sentences with the cosines of `key_figures`."""
-    return (
-        "STDP and Hebb's rule know no error. We ask what the times of the spikes add to the first half of STDP. On"
-        " patterns that differ in time alone, it agrees with a step of training"
+def of_the_halves(cosine: Mapping[tuple[str, str], str]) -> list[str]:
+    """What a trained step has of STDP and of Hebb's rule, with the cosines of `key_figures`: one part for each task."""
+    return [
+        "STDP and Hebb's rule know no error. We ask what the times of the spikes add to the first half of STDP.",
+        "On patterns that differ in time alone, it agrees with a step of training"
         f" (cosine {cosine['patterns', 'pre first, timing']}; with spikes at random times"
-        f" {cosine['patterns', 'pre first, timing, shuffled']}). On patterns that also differ in their number of pulses"
-        f" it agrees less ({cosine['free', 'pre first, timing']}), and the step agrees with Hebb's rule"
-        f" ({cosine['free', 'Hebb']}). On digits the step agrees with neither"
-        f" ({cosine['digits', 'pre first, timing']} and {cosine['digits', 'Hebb']}). The second half, depression of"
-        " input that comes late, is not there. On patterns that differ in time alone, its cosine is even on the wrong"
-        f" side of 0 (+{cosine['patterns', 'post first, timing']}; depression would be below 0)."
-    )
+        f" {cosine['patterns', 'pre first, timing, shuffled']}).",
+        "On patterns that also differ in their number of pulses it agrees less"
+        f" ({cosine['free', 'pre first, timing']}), and the step agrees with Hebb's rule ({cosine['free', 'Hebb']}).",
+        "On digits the step agrees with neither"
+        f" ({cosine['digits', 'pre first, timing']} and {cosine['digits', 'Hebb']}).",
+        "The second half, depression of input that comes late, is not there. On patterns that differ in time alone,"
+        f" its cosine is even on the wrong side of 0 (+{cosine['patterns', 'post first, timing']}; depression would be"
+        " below 0).",
+    ]
 
 
 def abstract(answer: Answer) -> str:
@@ -557,8 +559,8 @@ def abstract(answer: Answer) -> str:
         " one step, and autograd's lasts as long as the leak does. In a network that is shown digits, autograd's slope"
         f" for the hidden layer is {too_steep['before']} times that of the mean loss before training, and"
         f" {too_steep['after']} times after it. The networks learn by it all the same.",
-        f"- **In a trained network an error sets the sign.** {of_the_halves(cosine)} The answer asks for each half by"
-        " itself.",
+        f"- **In a trained network an error sets the sign.** {' '.join(of_the_halves(cosine))} The answer"
+        " asks for each half by itself.",
         "- **The article's repairs.** Weight decay weakens late input, and all other input as much. A negative signal"
         " after the spike draws depression with the error's sign: late input is weakened in"
         f" {weakened[0]} % of the pairs with a wanted spike, in {weakened[1]} % of those with an unwanted one.\n",
@@ -574,4 +576,4 @@ def _rows(record: str, **settings: Any) -> list[dict[str, Any]]:
 
 def _told(values: Values, digits: int = 2) -> str:
     mean, half = mean_and_interval(values)
-    return f"{mean:.{digits}f} ± {half:.{digits}f}"
+    return f"{mean:.{digits}f} ± {half:.{digits}f}".replace("-", "−")
