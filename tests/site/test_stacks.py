@@ -13,7 +13,9 @@ from make_stacks import RECORD, STACKS
 
 
 def row(stack: str, passed: bool, day: str, notebook: str = "one") -> dict[str, object]:
-    versions = {"python": "3.13.0", "torch": "2.11.0", "ipywidgets": "7.7.1", "notebook": "6.5.7"}
+    versions = {"python": "3.13.0", "torch": "2.11.0", "ipywidgets": "7.7.1"}
+    if notebook == stacks.FRONT:
+        versions["notebook"] = "6.5.7"
     return {"settings": {"stack": stack, "notebook": notebook}, "passed": passed, "day": day, "versions": versions}
 
 

@@ -27,7 +27,8 @@ def rows(record: Path) -> list[list[str]]:
         passed = [run["passed"] for run in runs if run["settings"]["notebook"] != FRONT]
         ran = f"{sum(passed)} of {len(passed)}"
         for run in (run for run in runs if run["settings"]["notebook"] == FRONT):
-            ran += f"; explorers {'held' if run['passed'] else 'failed'} in Jupyter Notebook {versions['notebook']}"
+            held, front = "held" if run["passed"] else "failed", run["versions"]["notebook"]
+            ran += f"; explorers {held} in Jupyter Notebook {front}"
         told = [versions[name] for name in ("python", "torch", "ipywidgets")]
         listed.append([NAMES[stack], *told, ran, max(run["day"] for run in runs)])
     return listed
