@@ -213,7 +213,7 @@ def silent_here(answer: Any, outputs: Tensor, which: int) -> str:
 
 @check.exercise(4)
 def snapshot(take: Any, put_back: Any) -> str:
-    """A run that is kept, goes on, and is taken up by another process: both must end alike."""
+    """A run that is kept, goes on, and is taken up by two others, one after the other: all must end alike."""
     for seed in (41, 44):
         run = _run(seed)
         for batch in range(3):
@@ -233,6 +233,10 @@ def snapshot(take: Any, put_back: Any) -> str:
             _step(other, *_batch(seed + batch))
         if not torch.equal(_weights(other), _weights(run)):
             raise NotYet("weights, momentum and flicker are back, and still the run goes on otherwise")
+        second = _run(seed + 200)
+        call("go_on", put_back, *second, saved)
+        if not _alike(second, kept):
+            raise NotYet(_used_up(second, kept))
     return "`fit` keeps the same things, and the order of the images, the place in the epoch, and the history."
 
 
@@ -276,6 +280,22 @@ def _like(other: Run, kept: Run, later: Run) -> None:
         raise NotYet("weights and momentum are back; the flicker goes on elsewhere than it stopped")
     if any(group["lr"] != 0.1 for group in other[1].param_groups):
         raise NotYet("the optimiser has another learning rate than before")
+
+
+def _used_up(second: Run, kept: Run) -> str:
+    """What the first run that went on has changed in the snapshot."""
+    found, wanted = _momentum(second), _momentum(kept)
+    assert wanted is not None
+    if not _close(_weights(second), _weights(kept)):
+        changed = "its weights are others"
+    elif found is None or not _close(found, wanted):
+        changed = "its momentum is another; an optimiser's load_state_dict makes no copy"
+    else:
+        changed = "its flicker is another"
+    return (
+        "the first run that goes on is right, and a second one, from the same snapshot, is not: "
+        f"{changed}. The first run works on what is in the snapshot itself, and changes it"
+    )
 
 
 # --- the larger ones ------------------------------------------------------------------------------
@@ -389,8 +409,9 @@ def steady_answers(
         "the answer is read from the mean of the states, not from the last ones": lambda: _same(
             given, output.states[-1].cpu()
         ),
-        "the answer is read from states; yours is read from outputs": lambda: _same(
-            given, output.outputs.mean(dim=0).cpu()
+        # Exactly these: where no neuron fires, all ten means are 0, and any label would have the highest of them.
+        "the answer is read from states; yours is read from outputs": lambda: torch.equal(
+            given, output.outputs.mean(dim=0).argmax(dim=1).cpu().double()
         ),
         "layer 2 reads the outputs of layer 1, not its states": lambda: _same(
             given, run_second(net, hidden.states).mean(dim=0).cpu()
@@ -408,7 +429,7 @@ def steady_answers(
     differ = int((given != mean.argmax(dim=1)).sum())
     raise NotYet(
         f"{differ} of {n_images} answers are others: is the image halved, does layer 2 read layer 1's outputs, and is"
-        " the answer the label with the highest mean state?"
+        " the answer the label with the highest mean state, over all steps?"
     )
 
 
