@@ -260,8 +260,8 @@ def test_the_records_carry_what_the_answer_says_in_words() -> None:
     answer = question(load_results("08_plasticity")["trials"])
     assert in_short(answer) == (
         "**No, not as a whole.** STDP has two halves. The first, in which input before a spike is strengthened, is"
-        " there on patterns that differ in time alone and on patterns that also differ in their number of pulses, and is"
-        " not there on digits. The second, in which input after a spike is weakened, is not there in any task."
+        " there on patterns that differ in time alone and on patterns that also differ in their number of pulses, and"
+        " is not there on digits. The second, in which input after a spike is weakened, is not there in any task."
     )
     timed, free = (hidden_cosines(task, "pre first, timing") for task in ("patterns", "free"))
     assert decide(timed, free, margin=0.1) == "holds"  # "it agrees less"
