@@ -906,7 +906,8 @@ def follow_late_neurons(
     for _ in range(n_updates + 1):
         pre, signals = late_pair(learned, strength, **settings)
         fired = pre > 0
-        found.append([int(step) if any_ else None for any_, step in zip(fired.any(dim=0), fired.int().argmax(dim=0))])
+        first = zip(fired.any(dim=0), fired.int().argmax(dim=0))
+        found.append([int(step) if fires else None for fires, step in first])
         (rise,) = torch.autograd.grad(signals.sum(), learned)
         learned = (learned + learning_rate * rise).detach().requires_grad_()
     return [list(of_one) for of_one in zip(*found)]

@@ -428,21 +428,19 @@ def in_short(answer: Answer) -> str:
     for half, agreement in halves:
         found: dict[str, list[str]] = {"is there": [], "is not there": [], "is open": []}
         for task, words in TASKS.items():
-            decisions = {decision for name, decision in agreement.decisions.items() if name.startswith(f"{task}, ")}
-            found[{"holds": "is there", "fails": "is not there"}.get(" ".join(decisions), "is open")].append(words)
+            decided = verdict(
+                {name: each for name, each in agreement.decisions.items() if name.startswith(f"{task}, ")}
+            )
+            found[{"holds": "is there", "fails": "is not there"}.get(decided, "is open")].append(words)
         n_there += len(found["is there"])
         told = [
-            f"{how} in any task" if len(tasks) == len(TASKS) and how == "is not there" else f"{how} {_listed(tasks)}"
+            f"{how} {'in any task' if how == 'is not there' and len(tasks) == len(TASKS) else ' and '.join(tasks)}"
             for how, tasks in found.items()
             if tasks
         ]
         parts.append(f"{half} {', and '.join(told)}.")
     word = "No" if answer.verdict == "fails" and not n_there else WORDS[answer.verdict]
     return f"**{word}.** STDP has two halves. {' '.join(parts)}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 class KeyFigures(NamedTuple):
@@ -527,7 +525,7 @@ def headline() -> str:
 
 
 def of_the_halves(cosine: Mapping[tuple[str, str], str]) -> list[str]:
-    """What a trained step has of STDP and of Hebb's rule, with the cosines of `key_figures`: one part for each task."""
+    """What a trained step has of STDP and of Hebb's rule, with `key_figures`' cosines: what is asked, each answer."""
     return [
         "STDP and Hebb's rule know no error. We ask what the times of the spikes add to the first half of STDP.",
         "On patterns that differ in time alone, it agrees with a step of training"
