@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import select
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import firefox as driver
 import pytest
-from browser import serve
+from browser import Quiet, serve
 from firefox import HOW_TO_GET_FIREFOX, FirefoxError, Fox, Refused, find_firefox, firefox, need_firefox, process
 from notebooks import BOOK, CHAPTERS, MOVED, NOTEBOOKS, code_cells, read, run_lines
 from one_explorer import KIND, page_with, served
@@ -169,6 +170,7 @@ PLANTED = {
     "missing": ('<img src="not-there.png" alt="">', r"^status 404: http://127\.0\.0\.1:\d+/not-there\.png$"),
     "refused": ('<img src="http://127.0.0.1:2/" alt="">', r"^failed: http://127\.0\.0\.1:2/ \(.+\)$"),
     "elsewhere": ('<img src="http://example.org/x.png" alt="">', r"^a request to another host: http://example\.org/x"),
+    "formula": ("<math><msub><mi>x</mi></msub></math>", r"^javascript: Invalid markup: .* <msub/>"),
     "forbidden": (
         "<meta http-equiv=Content-Security-Policy content=\"script-src 'none'\"><script>1</script>",
         "Policy",
@@ -187,6 +189,35 @@ def test_a_planted_fault_is_found(name: str, tmp_path: Path, fox: Fox) -> None:
             assert any(re.search(fault, found) for found in fox.faults), fox.faults
         fox.open(f"{address}/next.html")
         assert not fox.faults, "they are those of one page"
+
+
+class InTwoParts(Quiet):
+    """A page whose second part comes when the first has been drawn: a script in the first asks for it."""
+
+    drawn = threading.Event()
+
+    def do_GET(self) -> None:
+        if self.path == "/drawn":
+            self.drawn.set()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        if self.path == "/page.html":
+            tells = "requestAnimationFrame(() => requestAnimationFrame(() => fetch('/drawn')))"
+            self.wfile.write(f"{HEAD}<script>{tells}</script><p>A <math><msub><mi>x</mi>".encode())
+            self.wfile.flush()
+            assert self.drawn.wait(60)
+            self.wfile.write(b"<mi>t</mi></msub></math>")
+
+
+def test_a_formula_that_comes_in_two_parts_is_no_fault(tmp_path: Path, fox: Fox) -> None:
+    """So it comes over any network, and on a busy machine from a server beside the browser, too."""
+    InTwoParts.drawn.clear()
+    with serve(tmp_path, InTwoParts) as address:
+        fox.open(f"{address}/page.html")
+        assert fox.run("document.querySelector('msub').children.length") == 2 and InTwoParts.drawn.is_set()
+        assert not fox.faults
 
 
 def test_an_empty_drawing_is_found(tmp_path: Path, fox: Fox) -> None:
