@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
@@ -127,6 +128,8 @@ def code_trial(
 
 MARGIN = 0.01  # in accuracy: two codes whose difference is surely smaller count as alike
 SCATTER = 0.1  # where seeds differ by more, a mean and its interval say little: median and range are told instead
+COMPARED = (*range(5), *range(10, 15))  # the seeds of each code; those in between have tuned it
+AGAIN = range(20, 30)  # and of the article's code once more, for a null
 # What is compared with what, and what alone differs between the two. The last is a control: it must be worse.
 PAIRS = (
     ("steady x", "flicker of x", "no noise"),
@@ -145,7 +148,7 @@ def accuracies(rows: Sequence[dict[str, Any]], code: str, seeds: Sequence[int]) 
     return [found[seed] for seed in seeds]
 
 
-def differences(rows: Sequence[dict[str, Any]], seeds: Sequence[int] = range(5)) -> dict[tuple[str, str], list[float]]:
+def differences(rows: Sequence[dict[str, Any]], seeds: Sequence[int] = COMPARED) -> dict[tuple[str, str], list[float]]:
     """By how much the first code of each pair is ahead, paired by seed: same initial weights, same order of images."""
     return {
         (code, against): [a - b for a, b in zip(accuracies(rows, code, seeds), accuracies(rows, against, seeds))]
@@ -175,8 +178,7 @@ def in_words(values: Sequence[float], comparisons: int = 1, sign: str = "") -> s
     """In per cent, or in points with the `sign` "+": mean and interval, or, if they scatter, median and range."""
     if max(values) - min(values) > SCATTER:
         ordered = sorted(100 * value for value in values)
-        middle = f"{ordered[len(ordered) // 2]:{sign}.1f}"
-        return f"median {middle}, range {ordered[0]:{sign}.1f} to {ordered[-1]:{sign}.1f}"
+        return f"median {median(ordered):{sign}.1f}, range {ordered[0]:{sign}.1f} to {ordered[-1]:{sign}.1f}"
     mean, half = mean_and_interval(values, comparisons)
     return f"{100 * mean:{sign}.2f} ± {100 * half:.2f}"
 
@@ -199,13 +201,11 @@ def measure_codes(**settings: Any) -> dict[str, Any]:
 
 
 def tuned_codes() -> list[dict[str, Any]]:
-    """Each code at its own learning rate, five seeds; the article's with five further seeds, for a null."""
+    """Each code at its own learning rate, ten seeds; the article's with ten further seeds, for a null."""
     rows = load_results("03_codes_tuning")["trials"]
     rates = {code: choose(scores_of(rows, code=code)) for code in CODES}
-    trials = [{"code": code, "learning_rate": rates[code], "seed": seed} for seed in range(5) for code in CODES]
-    return trials + [
-        {"code": "flicker of x", "learning_rate": rates["flicker of x"], "seed": seed} for seed in range(10, 15)
-    ]
+    wanted = [(code, seed) for seed in COMPARED for code in CODES] + [("flicker of x", seed) for seed in AGAIN]
+    return [{"code": code, "learning_rate": rates[code], "seed": seed} for code, seed in wanted]
 
 
 RECORDS: dict[str, Record] = {

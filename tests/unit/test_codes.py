@@ -12,7 +12,9 @@ import torch
 from scipy.stats import t as student
 from snn_chapters import codes
 from snn_chapters.codes import (
+    AGAIN,
     CODES,
+    COMPARED,
     MARGIN,
     PAIRS,
     CodeNet,
@@ -29,6 +31,7 @@ from spies import N_TRAIN, TEST_NUMBERS, Calls, a_history, an_evaluation, are, n
 from torch import Tensor
 
 from snn_helpers import SpikingNet, evaluate, fit
+from snn_helpers.long.tuning import SEEDS
 from snn_helpers.training import TrainingDiverged
 
 RESULTS = Path(__file__).resolve().parents[2] / "book" / "results"
@@ -191,8 +194,11 @@ def test_each_code_is_compared_at_its_own_rate_on_new_seeds(monkeypatch: pytest.
     trials = codes.tuned_codes()
     assert all(trial["learning_rate"] == best[trial["code"]] for trial in trials)
     seeds = {code: [trial["seed"] for trial in trials if trial["code"] == code] for code in CODES}
-    assert seeds.pop("flicker of x") == [0, 1, 2, 3, 4, 10, 11, 12, 13, 14]
-    assert all(each == [0, 1, 2, 3, 4] for each in seeds.values())
+    assert seeds["flicker of x"] == [*COMPARED, *AGAIN] and len(COMPARED) == len(AGAIN) == 10
+    assert all(each == list(COMPARED) for code, each in seeds.items() if code != "flicker of x")
+    assert len({*SEEDS, *COMPARED, *AGAIN}) == len(SEEDS) + len(COMPARED) + len(AGAIN), (
+        "a seed that tunes judges nothing"
+    )
 
 
 # --- The comparison -------------------------------------------------------------------------------
@@ -239,7 +245,7 @@ def made_up(accuracy: dict[str, float]) -> list[dict[str, Any]]:
     """Rows in an odd order, whose accuracy falls by 0.01 with each seed."""
     return [
         {"settings": {"code": code, "seed": seed, "learning_rate": 0.1}, "test_accuracy": start - seed / 100}
-        for seed in (3, 0, 4, 10, 2, 1)
+        for seed in (3, 0, 4, *range(10, 15), 20, 2, 1)
         for code, start in accuracy.items()
     ]
 
@@ -252,7 +258,7 @@ def test_differences_are_paired_by_seed() -> None:
     gaps = differences(rows)
     assert list(gaps) == [(code, against) for code, against, _ in PAIRS]
     for (code, against), values in gaps.items():
-        assert values == pytest.approx(5 * [start[code] - start[against]])
+        assert values == pytest.approx(10 * [start[code] - start[against]])
         assert judge(values) == ("better" if start[code] > start[against] else "worse")
 
 
@@ -271,6 +277,7 @@ def test_what_scatters_gets_no_interval_but_is_counted() -> None:
     assert in_words(values, sign="+") == "median -20.0, range -60.0 to +10.0"
     assert judge(values) == "worse with 4 of 5 seeds"
     assert judge([-value for value in values]) == "better with 4 of 5 seeds"
+    assert in_words([*values, -0.3]).startswith("median -25.0, "), "half-way between the two in the middle"
 
 
 # --- What is recorded ---------------------------------------------------------------------------
