@@ -132,10 +132,14 @@ def _regulariser(
     }
 
 
-def _varies(best: Values, other: Values) -> Decisions:
-    """Per cent at the best rate and at another, at which a network may or may not learn."""
-    lost = [one - two for one, two in zip(best, other, strict=True)]
-    return {"the learning rate is eight times as high": in_each(lost, MUCH)}
+# How a rate that is so many times another is told of.
+TIMES = {0.25: "a fourth", 0.5: "half", 2.0: "twice", 4.0: "four times", 8.0: "eight times"}
+
+
+def _varies(best: Values, others: Mapping[float, Values]) -> Decisions:
+    """Per cent at the best rate and at so many times that rate, at which a network may or may not learn."""
+    lost = {times: [one - two for one, two in zip(best, other, strict=True)] for times, other in others.items()}
+    return {f"the learning rate is {TIMES[times]} as high": in_each(losses, MUCH) for times, losses in lost.items()}
 
 
 def _gradual(steps_apart: Values, without_memory: Values) -> Decisions:

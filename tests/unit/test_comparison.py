@@ -389,9 +389,11 @@ def test_few_images_are_seen_often_enough(spied: tuple[Calls, Calls]) -> None:
         assert given["learning_rates"][0] == row["learning_rate"] == pytest.approx(0.05)
 
 
-def test_the_rate_too_fast_is_eight_times_the_articles(spied: tuple[Calls, Calls]) -> None:
-    comparison.measure_too_fast(network="spiking", seed=0)
-    assert spied[0][-1]["learning_rates"] == pytest.approx([0.8, 0.4, 0.08])
+def test_other_rates_are_so_many_times_the_articles(spied: tuple[Calls, Calls]) -> None:
+    for times in comparison.OTHER_RATES:
+        comparison.measure_other_rate(network="spiking", seed=0, times=times)
+        assert spied[0][-1]["learning_rates"] == pytest.approx([times * rate for rate in (0.1, 0.05, 0.01)])
+    assert min(comparison.OTHER_RATES) < 1 < max(comparison.OTHER_RATES) and 1 not in comparison.OTHER_RATES
 
 
 def swept(rates: Mapping[str, tuple[float, ...]], **more: Any) -> list[dict[str, Any]]:

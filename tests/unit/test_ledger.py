@@ -57,10 +57,12 @@ TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
     ],
     "varies": [
         # However unlike the losses are: each is large.
-        ({"best": [90.0] * 5, "other": [10.0, 84.0, 20.0, 10.0, 50.0]}, "holds"),
-        ({"best": [90.0] * 5, "other": [90.0, 86.0, 89.0, 91.0, 90.0]}, "fails"),
-        ({"best": [90.0] * 5, "other": [10.0, 86.0, 20.0, 10.0, 50.0]}, "open"),  # from one start it loses little
-        ({"best": [90.0] * 4, "other": [10.0] * 4}, "open"),  # four that agree come by chance in 1 of 16
+        ({"best": [90.0] * 5, "others": {8.0: [10.0, 84.0, 20.0, 10.0, 50.0]}}, "holds"),
+        ({"best": [90.0] * 5, "others": {0.5: [88.0] * 5, 8.0: [10.0, 84.0, 20.0, 10.0, 50.0]}}, "holds if"),
+        ({"best": [90.0] * 5, "others": {0.25: [90.0, 86.0, 89.0, 91.0, 90.0], 2.0: [90.0] * 5}}, "fails"),
+        # From one start it loses little.
+        ({"best": [90.0] * 5, "others": {2.0: [90.0] * 5, 8.0: [10.0, 86.0, 20.0, 10.0, 50.0]}}, "open"),
+        ({"best": [90.0] * 4, "others": {4.0: [10.0] * 4}}, "open"),  # four that agree come by chance in 1 of 16
     ],
     "regulariser": [
         ({"spikes": {1: BOTH, 2: BOTH}, "dropout": {1: BOTH, 2: BOTH}}, "holds"),
