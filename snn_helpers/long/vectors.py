@@ -122,21 +122,22 @@ def _round(attribute: re.Match[str]) -> str:
 def cuts(figure: Figure) -> list[int]:
     """Where the figure may be cut from top to bottom without hurting anything drawn: pixels of a page from the left."""
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
-    drawn = [axes.get_tightbbox(renderer) for axes in figure.axes if axes.get_visible()]
-    for axes in figure.axes:  # rows without names have them in the panel to the left
-        shown, box = [label.get_text() for label in axes.get_yticklabels()], axes.get_tightbbox(renderer)
-        if axes.axison and axes.get_visible() and shown and not any(shown) and box is not None:
+    found = {axes: axes.get_tightbbox(renderer) for axes in figure.axes}  # each takes a while
+    boxes = {axes: box for axes, box in found.items() if box is not None}
+    drawn = [box for axes, box in boxes.items() if axes.get_visible()]
+    for axes, box in boxes.items():  # rows without names have them in the panel to the left
+        shown = [label.get_text() for label in axes.get_yticklabels()]
+        if axes.axison and axes.get_visible() and shown and not any(shown):
             drawn.append(Bbox.union([box, Bbox.from_bounds(0, 0, 1, 1)]))
-    for axes in figure.axes:  # a scale of colours belongs to its picture
+    for axes in boxes:  # a scale of colours belongs to its picture
         scales = [mapped.colorbar.ax for mapped in (*axes.images, *axes.collections) if mapped.colorbar is not None]
-        boxes = [each.get_tightbbox(renderer) for each in (axes, *scales)]
-        drawn.append(Bbox.union([box for box in boxes if box is not None]))
+        drawn.append(Bbox.union([boxes[each] for each in (axes, *scales) if each in boxes]))
     others = (*figure.texts, *figure.legends, *figure.lines, *figure.patches, *figure.artists)
     drawn += [artist.get_window_extent(renderer) for artist in others if artist.get_visible()]
-    spans = sorted((box.x0, box.x1) for box in drawn if box is not None and box.width)
-    found, reached = [], float("-inf")
+    spans = sorted((box.x0, box.x1) for box in drawn if box.width)
+    places, reached = [], float("-inf")
     for left, right in spans:
         if reached > float("-inf") and left > reached:
-            found.append(round((reached + left) / 2 * 96 / figure.dpi))
+            places.append(round((reached + left) / 2 * 96 / figure.dpi))
         reached = max(reached, right)
-    return found
+    return places
