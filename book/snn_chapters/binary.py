@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from statistics import mean
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -670,6 +671,14 @@ SPIKES: list[tuple[Variant, float]] = [
     ({"network": "coded", **FEW, **BINARY, "code": "steady", "graded": False, "shape": "none"}, 0.01),
     ({"network": "mlp", **FEW}, 0.01),
 ]
+# Networks of other sizes, for what they take at equal accuracy, and the input of spikes.
+SIZED: list[tuple[Variant, float]] = [
+    *(({"network": "mlp", **FEW, "sizes": [784, n_hidden, 10]}, 0.027) for n_hidden in (10, 15, 20, 30, 50)),
+    *(
+        ({"network": "coded", **FEW, **BINARY, "code": code, "graded": False, "sizes": [784, n_hidden, 10]}, 0.0082)
+        for code, n_hidden in (("rate", 100), ("latency", 100), ("latency", 50), ("latency", 200))
+    ),
+]
 
 
 def measure_surrogate(n_train: int = 60_000, **settings: Any) -> dict[str, Any]:
@@ -679,7 +688,7 @@ def measure_surrogate(n_train: int = 60_000, **settings: Any) -> dict[str, Any]:
     return surrogate_trial(train=examples(train, n_train), test=test, **settings)
 
 
-def measure_inputs(n_train: int, **settings: Any) -> dict[str, Any]:
+def measure_sized(n_train: int, **settings: Any) -> dict[str, Any]:
     """As `surrogate_trial`, tested on MNIST's test images, with what spikes buy."""
     train, test = whole_mnist()
     return surrogate_trial(train=examples(train, n_train), test=test, probe=True, **settings)
@@ -711,13 +720,6 @@ def tuned_trials(tuning: str, variants: Sequence[tuple[Variant, float]]) -> list
         for seed in range(5)
         for (variant, _), rate in zip(variants, rates)
     ]
-
-
-def inputs_trials() -> list[dict[str, Any]]:
-    """Input of spikes, at the rate that was chosen for binary spikes and a steady image: these are not tuned."""
-    steady = next(each for each in SPIKES if not each[0].get("graded", True))
-    trials = tuned_trials("12_graded_tuning", [steady])
-    return [{**trial, "code": code} for trial in trials for code in ("rate", "latency")]
 
 
 RECORDS: dict[str, Record] = {
@@ -765,11 +767,17 @@ RECORDS: dict[str, Record] = {
         measure_surrogate,
         partial(tuned_trials, "12_graded_tuning", SPIKES),
     ),
-    "12_inputs": Record(
-        "784-100-10 with binary spikes whose input is spikes, too, three epochs of Adam on 10,000 training images, at"
-        " the rate that 12_graded_tuning chose for a steady image",
-        measure_inputs,
-        inputs_trials,
+    "12_sized_tuning": Record(
+        "MLPs with 10 to 50 hidden neurons, and binary spikes whose input is spikes, too, with 50 to 200, three epochs"
+        " of Adam on 10,000 training images at the learning rates that a search visits; 10,000 held out as 'test'",
+        measure_surrogate_held_out,
+        partial(tuning_trials, "12_sized_tuning", SIZED, floor=0.2),
+    ),
+    "12_sized": Record(
+        "MLPs with 10 to 50 hidden neurons, and binary spikes whose input is spikes, too, with 50 to 200, three epochs"
+        " of Adam on 10,000 training images, each at its rate of 12_sized_tuning",
+        measure_sized,
+        partial(tuned_trials, "12_sized_tuning", SIZED),
     ),
 }
 
@@ -860,7 +868,8 @@ def spread_at(cells: dict[tuple[str, float], list[float]], column: float) -> lis
 # Energies in pJ of 32-bit operations at 45 nm (Horowitz 2014): a multiplication 3.7, an addition 0.9, both 4.6. A word
 # of a memory takes 5 if the memory has 8 kB, 10 if 32 kB, and 50 if 1 MB, the first in which all weights have room.
 MAC, ADDITION, WEIGHT, STATE = 4.6, 0.9, 50.0, 5.0
-HIDDEN, CLASSES = 100, 10
+COUNTED = ("arithmetic", "with_memory")
+SIZES = [784, 100, 10]  # of a network whose row names none
 
 
 class Operations(NamedTuple):
@@ -894,10 +903,11 @@ def operations(row: Row) -> Operations:
     settings = row["settings"]
     code, graded = settings.get("code", "steady"), settings.get("graded", False)
     read = row["active_pixels"] if code == "steady" else row["input_messages"]
-    first, second = HIDDEN * read, CLASSES * row["messages"]
+    _, n_hidden, n_classes = settings.get("sizes", SIZES)
+    first, second = n_hidden * read, n_classes * row["messages"]
     if settings["network"].startswith("mlp"):
         return Operations(first + second, 0.0, first + second, 0.0)
-    updates = (HIDDEN + CLASSES) * settings["n_steps"]
+    updates = (n_hidden + n_classes) * settings["n_steps"]
     macs, additions = float(updates), 0.0
     for synapses, spikes in ((first, code in ("rate", "latency")), (second, not graded)):
         macs, additions = (macs, additions + synapses) if spikes else (macs + synapses, additions)
@@ -916,19 +926,54 @@ def even_at(one: Operations, other: Operations) -> float:
     return (fixed[0] - fixed[1]) / (other.weights - one.weights)
 
 
-def energy_saved(rows: Sequence[Row]) -> dict[tuple[str, str], list[float]]:
-    """By input and by what is counted, the MLP's energy for an image less that of binary spikes; used in chapter 12.
+SPIKING = [
+    variant for variant, _ in (*SPIKES, *SIZED) if variant.get("shape") == BINARY["shape"] and not variant["graded"]
+]
+ORDINARY = [variant for variant, _ in (*SPIKES, *SIZED) if variant["network"] == "mlp"]
 
-    `rows` are those of the records 12_graded and 12_inputs. The keys are one of `CODES`, and "arithmetic" or
-    "with_memory"; a value holds a number for each seed, in nanojoules.
+
+def rows_of(variant: Variant) -> tuple[list[Row], list[Row]]:
+    """Of one of `SPIKING` or `ORDINARY`, the rows on test images, and at the same rate those on held-out images."""
+    name = "12_sized" if "sizes" in variant else "12_graded"
+    tuning = load_results(f"{name}_tuning")["trials"]
+    return of_variant(load_results(name)["trials"], variant), at_its_rate(tuning, variant)
+
+
+class Bill(NamedTuple):
+    """What a network of binary spikes takes beside an ordinary one; lists hold a number for each seed."""
+
+    code: str
+    n_hidden: int
+    ordinary_hidden: int
+    ahead: list[float]  # points of accuracy
+    saved: dict[str, list[float]]  # nanojoules for an image, by what is counted
+    share: dict[str, float]  # of the ordinary network's energy, in the mean over the seeds
+
+
+def bill(spiking: Variant, ordinary: Variant) -> Bill:
+    """One of `SPIKING` beside one of `ORDINARY`; used in chapter 12."""
+    one, other = (rows_of(variant)[0] for variant in (spiking, ordinary))
+    takes = {of: [[getattr(operations(row), of) for row in rows] for rows in (one, other)] for of in COUNTED}
+    return Bill(
+        code=spiking["code"],
+        n_hidden=spiking.get("sizes", SIZES)[1],
+        ordinary_hidden=ordinary.get("sizes", SIZES)[1],
+        ahead=[100 * (a["test_accuracy"] - b["test_accuracy"]) for a, b in zip(one, other, strict=True)],
+        saved={of: [b - a for a, b in zip(*both, strict=True)] for of, both in takes.items()},
+        share={of: sum(a) / sum(b) for of, (a, b) in takes.items()},
+    )
+
+
+def smallest_as_accurate(spiking: Variant) -> Variant:
+    """The smallest of `ORDINARY` that reads as many held-out images as one of `SPIKING`, or more; used in chapter 12.
+
+    In the mean over seeds, each at its best rate. Raises `ValueError` if none does.
     """
-    ordinary = of_variant(rows, {"network": "mlp"})
-    saved: dict[tuple[str, str], list[float]] = {}
-    for code in CODES:
-        spiking = of_variant(rows, {"code": code, "graded": False, "shape": BINARY["shape"]})
-        for counted in ("arithmetic", "with_memory"):
-            saved[code, counted] = [
-                getattr(operations(one), counted) - getattr(operations(other), counted)
-                for one, other in zip(ordinary, spiking, strict=True)
-            ]
-    return saved
+
+    def held_out(variant: Variant) -> float:
+        return mean(row["test_accuracy"] for row in rows_of(variant)[1])
+
+    enough = [variant for variant in ORDINARY if held_out(variant) >= held_out(spiking)]
+    if not enough:
+        raise ValueError(f"no ordinary network that was tried is as accurate as {spiking}: try larger ones")
+    return min(enough, key=lambda variant: variant.get("sizes", SIZES)[1])

@@ -630,16 +630,14 @@ TUNINGS = {
     "12_tuning": [*binary.COMPARED, *binary.CHANGED],
     "12_shapes_tuning": binary.SURROGATES,
     "12_graded_tuning": binary.SPIKES,
+    "12_sized_tuning": binary.SIZED,
 }
 COMPARISONS = {
     "12_surrogate": ("12_tuning", binary.COMPARED),
     "12_steps": ("12_tuning", binary.CHANGED),
     "12_shapes": ("12_shapes_tuning", binary.SURROGATES),
     "12_graded": ("12_graded_tuning", binary.SPIKES),
-    "12_inputs": (
-        "12_graded_tuning",
-        [({**binary.SPIKES[1][0], "code": code}, 0.0) for code in ("rate", "latency")],
-    ),
+    "12_sized": ("12_sized_tuning", binary.SIZED),
 }
 
 
@@ -675,8 +673,8 @@ def test_what_a_record_fits_and_what_it_scores(name: str, spied: Spied, tuned: l
             calls.clear()
         row = binary.RECORDS[name].run(**settings)
         (given,), (scored, *noise) = spied.fitted, spied.evaluated
-        on_test = name in ("12_surrogate", "12_steps", "12_graded", "12_inputs")
-        disturbed = on_test and name != "12_inputs"
+        on_test = name in ("12_surrogate", "12_steps", "12_graded", "12_sized")
+        disturbed = on_test and name != "12_sized"
         n_train = settings.get("n_train", N_TRAIN if on_test else 50_000)
         first = 40_000 if name == "12_shapes" else 50_000
         wanted = TEST_NUMBERS if on_test else range(first, first + 10_000)
