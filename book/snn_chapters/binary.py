@@ -914,18 +914,6 @@ def operations(row: Row) -> Operations:
     return Operations(macs, additions, first + second, 2.0 * updates)
 
 
-def even_at(one: Operations, other: Operations) -> float:
-    """The energy of reading a weight, in pJ, at which two networks take as much for an image; used in chapter 12.
-
-    Below it the network that reads more weights takes less; if that is never so, it is below 0. Raises `ValueError`
-    if both read as many.
-    """
-    if one.weights == other.weights:
-        raise ValueError(f"both read {one.weights:g} weights, so what a weight takes does not tell them apart")
-    fixed = [1000 * each.arithmetic + STATE * each.states for each in (one, other)]
-    return (fixed[0] - fixed[1]) / (other.weights - one.weights)
-
-
 SPIKING = [
     variant for variant, _ in (*SPIKES, *SIZED) if variant.get("shape") == BINARY["shape"] and not variant["graded"]
 ]
@@ -937,6 +925,11 @@ def rows_of(variant: Variant) -> tuple[list[Row], list[Row]]:
     name = "12_sized" if "sizes" in variant else "12_graded"
     tuning = load_results(f"{name}_tuning")["trials"]
     return of_variant(load_results(name)["trials"], variant), at_its_rate(tuning, variant)
+
+
+def sizes_of(variant: Variant) -> list[int]:
+    """Inputs, hidden neurons and classes of one of `SPIKING` or `ORDINARY`; used in chapter 12."""
+    return list(variant.get("sizes", SIZES))
 
 
 class Bill(NamedTuple):
@@ -956,8 +949,8 @@ def bill(spiking: Variant, ordinary: Variant) -> Bill:
     takes = {of: [[getattr(operations(row), of) for row in rows] for rows in (one, other)] for of in COUNTED}
     return Bill(
         code=spiking["code"],
-        n_hidden=spiking.get("sizes", SIZES)[1],
-        ordinary_hidden=ordinary.get("sizes", SIZES)[1],
+        n_hidden=sizes_of(spiking)[1],
+        ordinary_hidden=sizes_of(ordinary)[1],
         ahead=[100 * (a["test_accuracy"] - b["test_accuracy"]) for a, b in zip(one, other, strict=True)],
         saved={of: [b - a for a, b in zip(*both, strict=True)] for of, both in takes.items()},
         share={of: sum(a) / sum(b) for of, (a, b) in takes.items()},
@@ -971,9 +964,9 @@ def smallest_as_accurate(spiking: Variant) -> Variant:
     """
 
     def held_out(variant: Variant) -> float:
-        return mean(row["test_accuracy"] for row in rows_of(variant)[1])
+        return float(mean(row["test_accuracy"] for row in rows_of(variant)[1]))
 
     enough = [variant for variant in ORDINARY if held_out(variant) >= held_out(spiking)]
     if not enough:
         raise ValueError(f"no ordinary network that was tried is as accurate as {spiking}: try larger ones")
-    return min(enough, key=lambda variant: variant.get("sizes", SIZES)[1])
+    return min(enough, key=lambda variant: sizes_of(variant)[1])

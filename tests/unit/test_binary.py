@@ -903,35 +903,80 @@ def test_an_mlp_reads_a_weight_for_each_of_its_operations() -> None:
     assert found.additions == found.states == 0
 
 
-def test_two_networks_take_as_much_where_a_weight_costs_so_much(monkeypatch: pytest.MonkeyPatch) -> None:
-    many, few = binary.Operations(10.0, 100.0, 300.0, 40.0), binary.Operations(200.0, 0.0, 200.0, 0.0)
-    even = binary.even_at(many, few)
-    assert even == pytest.approx((200 * 4.6 - (10 * 4.6 + 100 * 0.9 + 40 * 5)) / (300 - 200))
-    assert binary.even_at(few, many) == even
-    for weight, dearer in ((even - 0.1, few), (even + 0.1, many)):
-        monkeypatch.setattr(binary, "WEIGHT", weight)
-        assert max((many, few), key=lambda network: network.with_memory) is dearer
-    assert binary.even_at(few, few._replace(macs=100.0, weights=300.0)) > 0
-    assert binary.even_at(few, few._replace(macs=300.0, weights=300.0)) < 0  # more of both: never less
-    with pytest.raises(ValueError, match="both read 200 weights"):
-        binary.even_at(few, few)
+def test_a_smaller_mlp_reads_fewer_weights() -> None:
+    """As many as it has, for an image without a black pixel and hidden neurons that are all active."""
+    row = {"settings": {"network": "mlp", "sizes": [784, 20, 10]}, "active_pixels": 784.0, "messages": 20.0}
+    weights = [p.numel() for p in make_model("mlp", 0, sizes=[784, 20, 10]).parameters() if p.dim() == 2]
+    assert binary.operations(row).macs == binary.operations(row).weights == sum(weights)
 
 
-def test_energy_saved_pairs_the_seeds() -> None:
-    def row(network: str, seed: int, **settings: Any) -> dict[str, Any]:
-        counts = {"active_pixels": 10.0, "input_messages": 10.0, "messages": 2.0 + seed}
-        return {"settings": {"network": network, "seed": seed, "n_steps": 4, **settings}, **counts}
+def made_up(network: str, seed: int, accuracy: float, **settings: Any) -> dict[str, Any]:
+    counts = {"active_pixels": 10.0, "input_messages": 10.0, "messages": 2.0 + seed}
+    settings = {"network": network, "seed": seed, "n_steps": 4, "learning_rate": 0.01, **settings}
+    return {"settings": settings, "test_accuracy": accuracy, **counts}
 
-    rows = [row("coded", seed, code=code, graded=False, shape="arctan") for seed in (1, 0) for code in binary.CODES] + [
-        row("mlp", seed) for seed in (0, 1)
-    ]
-    rows.append(row("coded", 0, code="steady", graded=False, shape="none"))
-    saved = binary.energy_saved(rows)
-    assert set(saved) == {(code, counted) for code in binary.CODES for counted in ("arithmetic", "with_memory")}
-    # One spike a pixel: 100 additions for each, 10 for each message, and 110 neurons for 4 steps.
-    for seed, value in enumerate(saved["latency", "arithmetic"]):
-        ordinary = 4.6 * (1000 + 10 * (2 + seed))
-        assert value == pytest.approx((ordinary - 0.9 * (1000 + 10 * (2 + seed)) - 4.6 * 440) / 1000)
+
+BESIDE: dict[str, Any] = {"network": "coded", "code": "latency", "graded": False, "sizes": [784, 100, 10]}
+SMALL: list[dict[str, Any]] = [{"network": "mlp", "sizes": [784, n_hidden, 10]} for n_hidden in (30, 10, 20)]
+
+
+@pytest.fixture
+def sized(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
+    """Made-up records; the held-out accuracies of the MLPs, by their hidden neurons, which a test may change."""
+    held_out = {10: 0.90, 20: 0.92, 30: 0.93}
+
+    def load(name: str) -> dict[str, Any]:
+        tuning = name.endswith("_tuning")
+        rates = (0.008, 0.01, 0.0125) if tuning else (0.01,)
+        rows = []
+        for variant in (BESIDE, *SMALL):
+            right = 0.915 if variant is BESIDE else held_out[variant["sizes"][1]]
+            rows += [
+                made_up(accuracy=(right if tuning else 0.8) - 0.1 * (rate != 0.01), seed=seed, **variant)
+                | {"settings": {**variant, "n_steps": 4, "seed": seed, "learning_rate": rate}}
+                for rate in rates
+                for seed in ((5, 6, 7) if tuning else (1, 0))
+            ]
+        assert name.startswith("12_sized")
+        return {"trials": rows}
+
+    monkeypatch.setattr(binary, "load_results", load)
+    monkeypatch.setattr(binary, "ORDINARY", SMALL)
+    return held_out
+
+
+def test_a_bill_pairs_the_seeds(sized: dict[int, float]) -> None:
+    found = binary.bill(BESIDE, SMALL[2])
+    assert (found.code, found.n_hidden, found.ordinary_hidden) == ("latency", 100, 20)
+    assert found.ahead == pytest.approx([0.0, 0.0])
+    # One spike a pixel: 1,000 additions for the first layer, 10 for each message, and 110 neurons for 4 steps.
+    ordinary = [4.6 * (200 + 10 * (2 + seed)) / 1000 for seed in (0, 1)]
+    spiking = [(0.9 * (1000 + 10 * (2 + seed)) + 4.6 * 440) / 1000 for seed in (0, 1)]
+    assert found.saved["arithmetic"] == pytest.approx([a - b for a, b in zip(ordinary, spiking)])
+    assert found.share["arithmetic"] == pytest.approx(sum(spiking) / sum(ordinary))
+    memory = [(50 * (1000 + 10 * (2 + seed)) + 5 * 880) / 1000 for seed in (0, 1)]
+    of_mlp = [50 * (200 + 10 * (2 + seed)) / 1000 for seed in (0, 1)]
+    less = [a + b - c - d for a, b, c, d in zip(ordinary, of_mlp, spiking, memory)]
+    assert found.saved["with_memory"] == pytest.approx(less)
+
+
+def test_the_smallest_that_is_as_accurate_is_chosen_on_held_out_images(sized: dict[int, float]) -> None:
+    assert binary.sizes_of(binary.smallest_as_accurate(BESIDE))[1] == 20
+    sized[10] = 0.915  # as accurate
+    assert binary.sizes_of(binary.smallest_as_accurate(BESIDE))[1] == 10
+    sized.update({10: 0.9, 20: 0.9})
+    assert binary.sizes_of(binary.smallest_as_accurate(BESIDE))[1] == 30
+    sized[30] = 0.91
+    with pytest.raises(ValueError, match=r"as accurate as .*latency.* try larger ones"):
+        binary.smallest_as_accurate(BESIDE)
+
+
+def test_each_network_of_spikes_has_one_of_its_size_or_none_beside_it() -> None:
+    """And the real variants are told apart in the records they come from."""
+    sizes = [binary.sizes_of(variant)[1] for variant in binary.ORDINARY]
+    assert len(set(sizes)) == len(sizes) and max(sizes) == 100
+    assert [binary.sizes_of(variant)[1] for variant in binary.SPIKING].count(100) == 4
+    assert {variant["code"] for variant in binary.SPIKING} == set(binary.CODES)
 
 
 # --- what is the gradient of a loss, and what is not ----------------------------------------------

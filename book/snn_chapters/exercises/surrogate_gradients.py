@@ -308,6 +308,7 @@ def late_credit(answer: Any) -> str:
     found = number("late_credit", answer)
     right = _credit(25, range(31))
     height = 1 / (1 + 3.0 * 0.2) ** 2  # of the surrogate at each near miss
+    assert not _near(_credit(15, range(31)), right), "the two sides of the spike must differ"
     assert right > 1 and _near(right, sum(height * 0.9**n for n in range(6)), 1e-9)
     said = "So with a surrogate late input is not punished either: it is even rewarded for what nearly happened."
     if _near(found, right):  # the mistakes take a while
@@ -344,7 +345,7 @@ def late_credit(answer: Any) -> str:
 
 def _credit(t_pulse: int, steps: Sequence[int], slope: float = 3.0, **settings: Any) -> float:
     voltages = [0.8] * 31
-    voltages[20] = 1.2
+    voltages[20] = 1.6
     return sum(surrogate_window([t - t_pulse], voltages, t, slope=slope, **settings).item() for t in steps)
 
 
