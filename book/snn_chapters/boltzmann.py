@@ -27,7 +27,7 @@ from snn_helpers.long.seeds import seeded
 from snn_helpers.long.tuning import tuning_trials
 from snn_helpers.records import load_results
 from snn_helpers.training import as_tensors
-from snn_helpers.tuning import choose, scores_of
+from snn_helpers.tuning import choose, means, scores_of
 
 MOST_ENUMERATED = 16  # neurons: 65,536 states
 
@@ -451,7 +451,8 @@ def _check_visible(machine: Machine, values: Tensor) -> None:
 
 # What is trained on the digits, all with 200 hidden neurons: in one level, or in two of 100.
 ONLY_DATA = ("no free half", "covariance", "Oja")  # rules that have no free half
-ONE_LEVEL = ("random", "cd", "rhythm", "rhythm, no leak", *ONLY_DATA)
+UNTAUGHT = ("random", "random, as drawn")
+ONE_LEVEL = (*UNTAUGHT, "cd", "rhythm", "rhythm, no memory", *ONLY_DATA)
 STACKS = ("greedy", "fast", "fast and slow", "slow")
 ARMS = ("pixels", *ONE_LEVEL, *STACKS)
 
@@ -487,9 +488,10 @@ def digits_trial(
     Weights start with the standard deviation `start_scale`. Each batch is shown for 4 `n_steps` steps, whatever the
     arm: two cycles, or a slow one of twice the length.
 
-    - `"random"`: weights of standard deviation `scale`, centred on the mean image, that are never changed;
+    - `"random"`: weights of standard deviation `scale` that are never changed, with biases such that the mean image
+      leaves each neuron at one half; `"random, as drawn"`: with the biases that all others start with, 0;
     - `"cd"`: contrastive divergence, two updates for each batch, without neurons or time;
-    - `"rhythm"`: `rhythm_cycle` on one level; `"rhythm, no leak"`: with neither leak nor rest;
+    - `"rhythm"`: `rhythm_cycle` on one level; `"rhythm, no memory"`: of neurons that neither remember nor rest;
     - `"no free half"`: as `"rhythm"`, with the data half alone, so that what is on together is only ever added;
     - `"covariance"` and `"Oja"`: the data half alone, with a rule that keeps itself in bounds; see `hebbian`;
     - `"greedy"`: the first level for half of the batches, then the second above it;
@@ -513,14 +515,14 @@ def digits_trial(
     if arm == "pixels":
         return row | {"accuracy": readout_accuracy(pixels, labels, test_pixels, test_labels)}
     sizes = (pixels.shape[1], n_hidden // 2, n_hidden // 2) if arm in STACKS else (pixels.shape[1], n_hidden)
-    machine = start_machine(sizes, pixels, generator, scale if arm == "random" else start_scale)
+    machine = start_machine(sizes, pixels, generator, scale if arm in UNTAUGHT else start_scale)
     if arm == "random":
         machine = centred(machine)
-    if arm == "rhythm, no leak":
+    if arm == "rhythm, no memory":
         decay, rest = 0.0, 0
     started = time.perf_counter()
     n_batches = n_train // batch_size
-    for epoch in range(0 if arm == "random" else epochs):
+    for epoch in range(0 if arm in UNTAUGHT else epochs):
         order = torch.randperm(n_train, generator=generator, device=generator.device).to(device)
         for number, chosen in enumerate(order.split(batch_size)[:n_batches]):
             done = (epoch * n_batches + number) / (epochs * n_batches)
@@ -766,13 +768,14 @@ def _answers(parts: Sequence[Tensor], pixels: Tensor) -> Tensor:
 LEARNERS: dict[str, tuple[int, float, int] | None] = {
     "exact gradient": None,
     "CD-1": None,
-    "rhythm, no leak, no rest": (10, 0.0, 0),
+    "rhythm, no memory, no rest": (10, 0.0, 0),
     "rhythm, decay 0.5, rest 2": (10, 0.5, 2),
     "transition, decay 0.5, rest 2": (10, 0.5, 2),
     "transition, decay 0.9, rest 10": (30, 0.9, 10),
 }
-NEURONS = {"no leak, no rest": (0.0, 0), "decay 0.5, rest 2": (0.5, 2)}
+NEURONS = {"no memory, no rest": (0.0, 0), "decay 0.5, rest 2": (0.5, 2)}
 MOMENTS = (0, 75, 300)  # updates after which the free half is looked into
+HALVES = (60, 200)  # how long it lasts then
 
 
 def five_pictures() -> Tensor:
@@ -794,16 +797,29 @@ def divergence(machine: Machine, data: Tensor) -> float:
 
 
 def free_half_of(
-    machine: Machine, data: Tensor, decay: float, rest: int, generator: torch.Generator
+    machine: Machine,
+    data: Tensor,
+    n_steps: int,
+    decay: float,
+    rest: int,
+    generator: torch.Generator,
+    n_copies: int = 2000,
+    n_cycles: int = 3,
 ) -> tuple[float, float]:
-    """The free half's correlations as a share of the true ones; the cosine of update and exact gradient."""
+    """The free half's correlations as a share of the true ones; the cosine of update and exact gradient.
+
+    Both are of the mean over `n_cycles` cycles, each picture shown to `n_copies` in each, in halves of `n_steps`.
+    """
     layers, probabilities = distribution(machine)
     true = _weighted(layers, probabilities)
     correlated = true.weights[0] - torch.outer(true.biases[1], true.biases[0])
-    cycle = rhythm_cycle(machine, data.repeat(300, 1), 60, decay, rest, generator)
-    counts = coincidences([on[30:] for on in cycle.free.on])
-    found = counts.weights[0] - torch.outer(counts.biases[1], counts.biases[0])
-    turned = F.cosine_similarity(flat(cycle.gradient), flat(exact_gradient(machine, data)), dim=0)
+    found, asked = torch.zeros_like(correlated), torch.zeros_like(flat(true))
+    for _ in range(n_cycles):
+        cycle = rhythm_cycle(machine, data.repeat(n_copies, 1), n_steps, decay, rest, generator)
+        counts = coincidences([on[n_steps // 2 :] for on in cycle.free.on])
+        found += (counts.weights[0] - torch.outer(counts.biases[1], counts.biases[0])) / n_cycles
+        asked += flat(cycle.gradient) / n_cycles
+    turned = F.cosine_similarity(asked, flat(exact_gradient(machine, data)), dim=0)
     return (found * correlated).sum().item() / correlated.square().sum().item(), turned.item()
 
 
@@ -815,7 +831,7 @@ def small_trial(
     The same start for all learners of a seed, weights of standard deviation 0.1; each picture is shown to `n_copies`.
 
     Returns a row: the `divergence` after each ten updates; for the exact gradient, at `MOMENTS`, what
-    `free_half_of` finds with each of `NEURONS`.
+    `free_half_of` finds with each of `NEURONS` in halves of each of `HALVES`.
     """
     if learner not in LEARNERS:
         raise ValueError(f"learner must be one of {', '.join(map(repr, LEARNERS))}, not {learner!r}")
@@ -837,7 +853,8 @@ def small_trial(
             found.append(divergence(machine, data))
         if learner == "exact gradient" and number in MOMENTS:
             moments[str(number)] = {
-                kind: free_half_of(machine, data, *neurons, generator) for kind, neurons in NEURONS.items()
+                kind: {str(n_steps): free_half_of(machine, data, n_steps, *neurons, generator) for n_steps in HALVES}
+                for kind, neurons in NEURONS.items()
             }
         machine = step_along(machine, update(), learning_rate)
     return {"learner": learner, "seed": seed, "divergence": found} | ({"moments": moments} if moments else {})
@@ -852,7 +869,7 @@ SMALL: dict[str, Any] = {"n_train": 2000, "batch_size": 50, "side": 14, "start_s
 RULES = {
     "cd": 0.39,
     "rhythm": 0.47,
-    "rhythm, no leak": 0.39,
+    "rhythm, no memory": 0.39,
     "no free half": 0.001,
     "covariance": 0.022,
     "Oja": 0.022,
@@ -863,6 +880,8 @@ RULES = {
 }
 WITH_SLOW = ("fast", "fast and slow")
 FEW_LABELS = (100, 1000)
+LABELS_SEEDS = (*range(5), *range(20, 35))  # of the comparison with labels
+READINGS = ("accuracy", "spike_accuracy")  # by probabilities, and by spikes
 
 
 def held_out_digits() -> tuple[TensorDataset, TensorDataset]:
@@ -872,11 +891,10 @@ def held_out_digits() -> tuple[TensorDataset, TensorDataset]:
 
 
 def measure_boltzmann_held_out(**settings: Any) -> dict[str, Any]:
-    """As `digits_trial`; random weights are read from spikes as well, and `both` is the mean of the two accuracies."""
+    """As `digits_trial`; weights that are never taught are read from spikes as well."""
     train, held_out = held_out_digits()
-    n_spiking = 1000 if settings["arm"] == "random" else 0
-    row = digits_trial(train=train, test=held_out, n_spiking=n_spiking, **(SMALL | settings))
-    return row | {"both": (row["accuracy"] + row.get("spike_accuracy", row["accuracy"])) / 2}
+    n_spiking = 1000 if settings["arm"] in UNTAUGHT else 0
+    return digits_trial(train=train, test=held_out, n_spiking=n_spiking, **(SMALL | settings))
 
 
 def measure_boltzmann(**settings: Any) -> dict[str, Any]:
@@ -903,27 +921,40 @@ def measure_labels(**settings: Any) -> dict[str, Any]:
 
 
 def boltzmann_tuning() -> list[dict[str, Any]]:
-    """Each rule's learning rate by what can be read from probabilities; the size of random weights by both readings."""
+    """Each rule's learning rate by what can be read from probabilities; the size of random weights by each reading."""
     rules = [({"arm": arm, "epochs": 2}, start) for arm, start in RULES.items()]
     rules += [({"arm": arm, "epochs": 4}, RULES[arm]) for arm in WITH_SLOW]
-    return tuning_trials("14_tuning", rules, measure="accuracy", floor=0.15) + tuning_trials(
-        "14_tuning", [({"arm": "random", "epochs": 0}, 1.0)], setting="scale", measure="both", floor=0.15
-    )
+    random = [({"arm": arm, "epochs": 0}, 1.0) for arm in UNTAUGHT]
+    trials = tuning_trials("14_tuning", rules, measure="accuracy", floor=0.15)
+    for reading in READINGS:
+        found = tuning_trials("14_tuning", random, setting="scale", measure=reading, floor=0.15)
+        trials += [trial for trial in found if trial not in trials]
+    return trials
 
 
 def _chosen(arm: str, epochs: int = 2) -> dict[str, Any]:
     rows = load_results("14_tuning")["trials"]
     if arm == "pixels":
         return {"arm": arm}
-    if arm == "random":
-        return {"arm": arm, "scale": choose(scores_of(rows, "scale", "both", arm=arm, epochs=0))}
     rate = choose(scores_of(rows, measure="accuracy", arm=arm, epochs=epochs))
     return {"arm": arm, "epochs": epochs, "learning_rate": rate}
 
 
+def best_untaught(reading: str) -> dict[str, Any]:
+    """Of random weights, the biases and the size that are best for one of `READINGS` on held-out images."""
+    rows = load_results("14_tuning")["trials"]
+    scores = {arm: scores_of(rows, "scale", reading, arm=arm, epochs=0) for arm in UNTAUGHT}
+    sizes = {arm: choose(found) for arm, found in scores.items()}
+    best = max(UNTAUGHT, key=lambda arm: means(scores[arm])[sizes[arm]])
+    return {"arm": best, "scale": sizes[best]}
+
+
 def boltzmann_trials() -> list[dict[str, Any]]:
-    """Each arm at its best setting on held-out images."""
-    best = [_chosen(arm) for arm in ARMS]
+    """Each arm at its best setting on held-out images, random weights for each reading; and what all start with."""
+    best = [_chosen(arm) for arm in ARMS if arm not in UNTAUGHT]
+    for settings in (*map(best_untaught, READINGS), {"arm": "random, as drawn", "scale": START}):
+        if settings not in best:
+            best.append(settings)
     return [{**settings, "seed": seed} for seed in range(5) for settings in best]
 
 
@@ -957,7 +988,7 @@ def labels_trials() -> list[dict[str, Any]]:
         for n in FEW_LABELS
         for start in STARTS
     ]
-    return [{**settings, "seed": seed} for seed in range(5) for settings in best]
+    return [{**settings, "seed": seed} for seed in LABELS_SEEDS for settings in best]
 
 
 RECORDS: dict[str, Record] = {

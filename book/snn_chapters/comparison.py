@@ -240,7 +240,8 @@ RECORDS: dict[str, Record] = {
         [{"network": network, "seed": seed} for seed in SEEDS for network in NETWORKS[:3]],
     ),
     "04_other_rates": Record(
-        "The article's schedule on the whole of MNIST, at a fourth, and at two, four and eight times the article's learning rate",
+        "The article's schedule on the whole of MNIST, at a fourth, and at two, four and eight times the article's"
+        " learning rate",
         measure_other_rate,
         [{"network": "spiking", "times": times, "seed": seed} for times in OTHER_RATES for seed in SEEDS],
     ),
