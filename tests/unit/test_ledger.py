@@ -188,7 +188,7 @@ TURNS: dict[str, list[tuple[dict[str, Any], str]]] = {
         ({"without_loop": [True, *NONE], "drawn": ALL, "trained": ALL}, "open"),  # which cannot be
     ],
     "cycles teach": [
-        ({"alike_to_exact": ALIKE, "alike_if_short": ALIKE, "ahead": {"pixels": HIGH, "random": HIGH}}, "holds"),
+        ({"alike_to_exact": ALIKE, "alike_if_short": ALIKE, "ahead": {"pixels": HIGH, "random": HIGH}}, "holds if"),
         ({"alike_to_exact": ALIKE, "alike_if_short": LOW, "ahead": {"pixels": HIGH, "random": HIGH}}, "holds if"),
         ({"alike_to_exact": LOW, "alike_if_short": LOW, "ahead": {"pixels": HIGH, "random": HIGH}}, "fails"),
         ({"alike_to_exact": ALIKE, "alike_if_short": LOW, "ahead": {"pixels": LOW, "random": HIGH}}, "fails"),
