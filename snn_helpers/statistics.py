@@ -44,10 +44,7 @@ def decide(
 
 
 def decide_alike(values: Sequence[float], margin: float, comparisons: int = 1) -> str:
-    """Are differences, one for each seed, too small to matter? "holds" if the interval lies within ± `margin`.
-
-    The interval is as in `decide`, for one of several comparisons.
-    """
+    """Are differences, one for each seed, too small to matter? "holds" if the interval lies within ± `margin`."""
     mean, half = mean_and_interval(values, comparisons)
     return "holds" if abs(mean) + half < margin else "fails" if abs(mean) - half > margin else "open"
 
