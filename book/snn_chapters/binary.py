@@ -546,8 +546,8 @@ def make_model(network: str, seed: int, **settings: Any) -> BinarySpikingNet | B
         return CodedNet(generator=generator, **settings)
     if network not in MODELS:
         raise ValueError(f"network must be one of {', '.join(map(repr, MODELS))}, not {network!r}")
-    options = {"dropout": DROPOUT if network == "mlp, dropout" else 0.0}
-    mlp = BrightMLP(generator=generator, black_and_white=network == "mlp, black and white", **options, **settings)
+    settings |= {"dropout": DROPOUT if network == "mlp, dropout" else 0.0, "generator": generator}
+    mlp = BrightMLP(black_and_white=network == "mlp, black and white", **settings)
     if network == "mlp, same weights":  # those that the binary network begins with
         for layer, other in zip(mlp.layers, BinarySpikingNet(generator=seeded(seed)).layers):
             layer.load_state_dict(cast(SpikingLayer, other).linear.state_dict())
@@ -790,13 +790,15 @@ RECORDS: dict[str, Record] = {
         partial(tuned_trials, "12_graded_tuning", SPIKES),
     ),
     "12_sized_tuning": Record(
-        "MLPs with 10 to 300 hidden neurons that read grey or black and white, and binary spikes whose input is spikes, too, with 25 to 200, three epochs"
+        "MLPs with 10 to 300 hidden neurons that read grey or black and white, and binary spikes whose input is spikes,"
+        " too, with 25 to 200, three epochs"
         " of Adam on 10,000 training images at the learning rates that a search visits; 10,000 held out as 'test'",
         measure_surrogate_held_out,
         partial(tuning_trials, "12_sized_tuning", SIZED, floor=0.2),
     ),
     "12_sized": Record(
-        "MLPs with 10 to 300 hidden neurons that read grey or black and white, and binary spikes whose input is spikes, too, with 25 to 200, three epochs"
+        "MLPs with 10 to 300 hidden neurons that read grey or black and white, and binary spikes whose input is spikes,"
+        " too, with 25 to 200, three epochs"
         " of Adam on 10,000 training images, each at its rate of 12_sized_tuning",
         measure_sized,
         partial(tuned_trials, "12_sized_tuning", SIZED),
