@@ -962,6 +962,7 @@ class Bill(NamedTuple):
 
     code: str
     n_hidden: int
+    ordinary: str  # the network beside it, one of `MODELS`
     ordinary_hidden: int
     ahead: list[float]  # points of accuracy
     saved: dict[str, list[float]]  # nanojoules for an image, by what is counted
@@ -975,6 +976,7 @@ def bill(spiking: Variant, ordinary: Variant) -> Bill:
     return Bill(
         code=spiking["code"],
         n_hidden=sizes_of(spiking)[1],
+        ordinary=ordinary["network"],
         ordinary_hidden=sizes_of(ordinary)[1],
         ahead=[100 * (a["test_accuracy"] - b["test_accuracy"]) for a, b in zip(one, other, strict=True)],
         saved={of: [b - a for a, b in zip(*both, strict=True)] for of, both in takes.items()},

@@ -947,7 +947,7 @@ def sized(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
 
 def test_a_bill_pairs_the_seeds(sized: dict[int, float]) -> None:
     found = binary.bill(BESIDE, SMALL[2])
-    assert (found.code, found.n_hidden, found.ordinary_hidden) == ("latency", 100, 20)
+    assert (found.code, found.n_hidden, found.ordinary, found.ordinary_hidden) == ("latency", 100, "mlp", 20)
     assert found.ahead == pytest.approx([0.0, 0.0])
     # One spike a pixel: 1,000 additions for the first layer, 10 for each message, and 110 neurons for 4 steps.
     ordinary = [4.6 * (200 + 10 * (2 + seed)) / 1000 for seed in (0, 1)]
@@ -960,22 +960,56 @@ def test_a_bill_pairs_the_seeds(sized: dict[int, float]) -> None:
     assert found.saved["with_memory"] == pytest.approx(less)
 
 
-def test_the_smallest_that_is_as_accurate_is_chosen_on_held_out_images(sized: dict[int, float]) -> None:
-    assert binary.sizes_of(binary.smallest_as_accurate(BESIDE))[1] == 20
+def test_the_cheapest_that_is_as_accurate_is_chosen_on_held_out_images(sized: dict[int, float]) -> None:
+    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE))[1] == 20
     sized[10] = 0.915  # as accurate
-    assert binary.sizes_of(binary.smallest_as_accurate(BESIDE))[1] == 10
+    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE))[1] == 10
     sized.update({10: 0.9, 20: 0.9})
-    assert binary.sizes_of(binary.smallest_as_accurate(BESIDE))[1] == 30
+    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE))[1] == 30
     sized[30] = 0.91
     with pytest.raises(ValueError, match=r"as accurate as .*latency.* try larger ones"):
-        binary.smallest_as_accurate(BESIDE)
+        binary.cheapest_as_accurate(BESIDE)
 
 
-def test_each_network_of_spikes_has_one_of_its_size_or_none_beside_it() -> None:
-    """And the real variants are told apart in the records they come from."""
-    sizes = [binary.sizes_of(variant)[1] for variant in binary.ORDINARY]
-    assert len(set(sizes)) == len(sizes) and 100 in sizes
-    assert max(sizes) > max(binary.sizes_of(variant)[1] for variant in binary.SPIKING)
+def test_of_two_kinds_the_cheaper_is_chosen_or_the_one_that_is_asked_for(
+    sized: dict[int, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(binary, "ORDINARY", [*SMALL, {"network": "mlp, black and white", "sizes": [784, 30, 10]}])
+    monkeypatch.setattr(binary, "operations", lambda row: binary.Operations(*[float(row["cost"])] * 4))
+    given = binary.load_results
+
+    def load(name: str) -> dict[str, Any]:
+        rows = given(name)["trials"]
+        for row in list(rows):
+            row["cost"] = row["settings"]["sizes"][1]
+            if row["settings"]["sizes"][1] == 30:
+                rows.append(row | {"settings": row["settings"] | {"network": "mlp, black and white"}, "cost": 1})
+        return {"trials": rows}
+
+    monkeypatch.setattr(binary, "load_results", load)
+    assert binary.cheapest_as_accurate(BESIDE)["network"] == "mlp, black and white"
+    assert binary.cheapest_as_accurate(BESIDE, ["mlp"]) == SMALL[2]
+
+
+def test_black_and_white_is_added_and_not_multiplied() -> None:
+    data = several(30)
+    model = make_model("mlp, black and white", 0)
+    row = {"settings": {"network": "mlp, black and white"}, **what_spikes_buy(model, data, 0)}
+    white = (data.tensors[0] > 0).double().sum().item() / 30
+    assert row["input_messages"] == pytest.approx(white) and white < row["active_pixels"]
+    found = binary.operations(row)
+    assert found.additions == pytest.approx(100 * white) and found.macs == pytest.approx(10 * row["messages"])
+    assert found.weights == pytest.approx(found.additions + found.macs) and found.states == 0
+    bright = (data.tensors[0] > 0).double().flatten(1) - 0.5
+    assert torch.equal(model(data.tensors[0]), make_model("mlp", 0)(bright.float().view_as(data.tensors[0])))
+
+
+def test_there_are_ordinary_networks_smaller_and_larger_than_each_network_of_spikes() -> None:
+    for network in ("mlp", "mlp, black and white"):
+        sizes = [binary.sizes_of(variant)[1] for variant in binary.ORDINARY if variant["network"] == network]
+        assert len(set(sizes)) == len(sizes) and 100 in sizes
+        assert min(sizes) < min(binary.sizes_of(variant)[1] for variant in binary.SPIKING)
+        assert max(sizes) >= max(binary.sizes_of(variant)[1] for variant in binary.SPIKING)
     assert [binary.sizes_of(variant)[1] for variant in binary.SPIKING].count(100) == 4
     assert {variant["code"] for variant in binary.SPIKING} == set(binary.CODES)
 
