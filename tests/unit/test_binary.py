@@ -946,29 +946,29 @@ def sized(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
 
 
 def test_a_bill_pairs_the_seeds(sized: dict[int, float]) -> None:
-    found = binary.bill(BESIDE, SMALL[2])
+    found, with_memory = (binary.bill(BESIDE, SMALL[2], counted) for counted in binary.COUNTED)
     assert (found.code, found.n_hidden, found.ordinary, found.ordinary_hidden) == ("latency", 100, "mlp", 20)
     assert found.ahead == pytest.approx([0.0, 0.0])
     # One spike a pixel: 1,000 additions for the first layer, 10 for each message, and 110 neurons for 4 steps.
     ordinary = [4.6 * (200 + 10 * (2 + seed)) / 1000 for seed in (0, 1)]
     spiking = [(0.9 * (1000 + 10 * (2 + seed)) + 4.6 * 440) / 1000 for seed in (0, 1)]
-    assert found.saved["arithmetic"] == pytest.approx([a - b for a, b in zip(ordinary, spiking)])
-    assert found.share["arithmetic"] == pytest.approx(sum(spiking) / sum(ordinary))
+    assert found.saved == pytest.approx([a - b for a, b in zip(ordinary, spiking)])
+    assert found.share == pytest.approx(sum(spiking) / sum(ordinary))
     memory = [(50 * (1000 + 10 * (2 + seed)) + 5 * 880) / 1000 for seed in (0, 1)]
     of_mlp = [50 * (200 + 10 * (2 + seed)) / 1000 for seed in (0, 1)]
     less = [a + b - c - d for a, b, c, d in zip(ordinary, of_mlp, spiking, memory)]
-    assert found.saved["with_memory"] == pytest.approx(less)
+    assert with_memory.saved == pytest.approx(less)
 
 
 def test_the_cheapest_that_is_as_accurate_is_chosen_on_held_out_images(sized: dict[int, float]) -> None:
-    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE))[1] == 20
+    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE, "arithmetic"))[1] == 20
     sized[10] = 0.915  # as accurate
-    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE))[1] == 10
+    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE, "arithmetic"))[1] == 10
     sized.update({10: 0.9, 20: 0.9})
-    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE))[1] == 30
+    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE, "arithmetic"))[1] == 30
     sized[30] = 0.91
     with pytest.raises(ValueError, match=r"as accurate as .*latency.* try larger ones"):
-        binary.cheapest_as_accurate(BESIDE)
+        binary.cheapest_as_accurate(BESIDE, "arithmetic")
 
 
 def test_of_two_kinds_the_cheaper_is_chosen_or_the_one_that_is_asked_for(
@@ -987,8 +987,8 @@ def test_of_two_kinds_the_cheaper_is_chosen_or_the_one_that_is_asked_for(
         return {"trials": rows}
 
     monkeypatch.setattr(binary, "load_results", load)
-    assert binary.cheapest_as_accurate(BESIDE)["network"] == "mlp, black and white"
-    assert binary.cheapest_as_accurate(BESIDE, ["mlp"]) == SMALL[2]
+    assert binary.cheapest_as_accurate(BESIDE, "arithmetic")["network"] == "mlp, black and white"
+    assert binary.cheapest_as_accurate(BESIDE, "arithmetic", ["mlp"]) == SMALL[2]
 
 
 def test_black_and_white_is_added_and_not_multiplied() -> None:
