@@ -173,9 +173,9 @@ def test_the_memory_turns_the_update_or_not_or_it_is_open(monkeypatch: pytest.Mo
         return change
 
     for change, words in (
-        (slow((0.1, 0.1)), "the memory turns it, and longer halves do not help:"),
-        (slow((1.5, 1.5)), "not shown that the memory turns it:"),
-        (slow((0.1, 1.5)), "not shown that the memory turns it:"),
+        (slow((0.1, 0.1)), "memory and rest turn it, and longer halves do not help:"),
+        (slow((1.5, 1.5)), "not shown that memory and rest turn it:"),
+        (slow((0.1, 1.5)), "not shown that memory and rest turn it:"),
         (slow((0.9, 0.1), scatter=0.2), "is open:"),
     ):
         with monkeypatch.context() as patch:
