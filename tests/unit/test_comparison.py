@@ -258,6 +258,8 @@ def test_recorded_rows_are_what_a_trial_returns(path: Path) -> None:
         for name, value in row["settings"].items():
             if name == "learning_rate":
                 assert row[name] == pytest.approx(factor * value)
+            elif name == "times":
+                assert row["learning_rate"] == pytest.approx(0.1 * value)
             elif name != "rate_factor":
                 assert row[name] == value
 
