@@ -331,6 +331,7 @@ def test_the_one_style_sheet_does_what_the_many_did(width: int, book: Site, brow
             still = "* { transition: none !important; animation: none !important }"
             tab.run(f"document.head.append(Object.assign(document.createElement('style'), {{textContent: '{still}'}}))")
             lay_out(tab)
+            tab.wait("document.fonts.status === 'loaded'")  # those of the sections that are only now laid out, too
             joined = tab.run(STYLES)
             tab.run(
                 "(() => { const link = document.querySelector('link[data-joins]');"
