@@ -945,11 +945,24 @@ SPIKING = [
 ORDINARY = [variant for variant, _ in (*SPIKES, *SIZED) if variant["network"].startswith("mlp")]
 
 
-def rows_of(variant: Variant) -> tuple[list[Row], list[Row]]:
-    """Of one of `SPIKING` or `ORDINARY`, the rows on test images, and at the same rate those on held-out images."""
-    name = "12_sized" if "sizes" in variant else "12_graded"
-    tuning = load_results(f"{name}_tuning")["trials"]
-    return of_variant(load_results(name)["trials"], variant), at_its_rate(tuning, variant)
+class Tried(NamedTuple):
+    """A network of some size: its rows on test images, and at the same rate those on held-out images."""
+
+    variant: Variant
+    rows: list[Row]
+    held_out: list[Row]
+
+
+def tried(variants: Sequence[Variant]) -> list[Tried]:
+    """What the records hold of some of `SPIKING` or `ORDINARY`; used in chapter 12."""
+    names = ("12_graded", "12_graded_tuning", "12_sized", "12_sized_tuning")
+    records = {name: load_results(name)["trials"] for name in names}
+    found = []
+    for variant in variants:
+        name = "12_sized" if "sizes" in variant else "12_graded"
+        held_out = at_its_rate(records[f"{name}_tuning"], variant)
+        found.append(Tried(variant, of_variant(records[name], variant), held_out))
+    return found
 
 
 def sizes_of(variant: Variant) -> list[int]:
@@ -969,38 +982,35 @@ class Bill(NamedTuple):
     share: float  # of the ordinary network's energy, in the mean over the seeds
 
 
-def bill(spiking: Variant, ordinary: Variant, counted: str) -> Bill:
-    """One of `SPIKING` beside one of `ORDINARY`, by one of `COUNTED`; used in chapter 12."""
-    one, other = (rows_of(variant)[0] for variant in (spiking, ordinary))
-    takes, would_take = ([getattr(operations(row), counted) for row in rows] for rows in (one, other))
+def bill(spiking: Tried, ordinary: Tried, counted: str) -> Bill:
+    """A network of binary spikes beside an ordinary one, by one of `COUNTED`; used in chapter 12."""
+    takes, would_take = ([getattr(operations(row), counted) for row in each.rows] for each in (spiking, ordinary))
+    pairs = zip(spiking.rows, ordinary.rows, strict=True)
     return Bill(
-        code=spiking["code"],
-        n_hidden=sizes_of(spiking)[1],
-        ordinary=ordinary["network"],
-        ordinary_hidden=sizes_of(ordinary)[1],
-        ahead=[100 * (a["test_accuracy"] - b["test_accuracy"]) for a, b in zip(one, other, strict=True)],
+        code=spiking.variant["code"],
+        n_hidden=sizes_of(spiking.variant)[1],
+        ordinary=ordinary.variant["network"],
+        ordinary_hidden=sizes_of(ordinary.variant)[1],
+        ahead=[100 * (a["test_accuracy"] - b["test_accuracy"]) for a, b in pairs],
         saved=[b - a for a, b in zip(takes, would_take, strict=True)],
         share=sum(takes) / sum(would_take),
     )
 
 
-def cheapest_as_accurate(
-    spiking: Variant, counted: str, networks: Sequence[str] = ("mlp", "mlp, black and white")
-) -> Variant:
-    """The one of `ORDINARY` that takes the least energy of all that read as well as one of `SPIKING`.
+def cheapest_as_accurate(spiking: Tried, among: Sequence[Tried], counted: str) -> Tried:
+    """Of ordinary networks, the one that takes the least energy of all that read as well as one of binary spikes.
 
-    So of those that read as many held-out images or more, in the mean over seeds, each at its best rate; of these
-    `networks`, by one of `COUNTED`. Used in chapter 12. Raises `ValueError` if none reads as well.
+    So of those that read as many held-out images or more, in the mean over seeds, each at its best rate; by one of
+    `COUNTED`. Used in chapter 12. Raises `ValueError` if none reads as well.
     """
 
-    def held_out(variant: Variant) -> float:
-        return float(mean(row["test_accuracy"] for row in rows_of(variant)[1]))
+    def right(network: Tried) -> float:
+        return float(mean(row["test_accuracy"] for row in network.held_out))
 
-    def energy(variant: Variant) -> float:
-        return float(mean(getattr(operations(row), counted) for row in rows_of(variant)[0]))
+    def energy(network: Tried) -> float:
+        return float(mean(getattr(operations(row), counted) for row in network.rows))
 
-    tried = [variant for variant in ORDINARY if variant["network"] in networks]
-    enough = [variant for variant in tried if held_out(variant) >= held_out(spiking)]
+    enough = [network for network in among if right(network) >= right(spiking)]
     if not enough:
-        raise ValueError(f"no ordinary network that was tried is as accurate as {spiking}: try larger ones")
+        raise ValueError(f"no ordinary network that was tried is as accurate as {spiking.variant}: try larger ones")
     return min(enough, key=energy)

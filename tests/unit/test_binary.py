@@ -937,16 +937,15 @@ def sized(monkeypatch: pytest.MonkeyPatch) -> dict[int, float]:
                 for rate in rates
                 for seed in ((5, 6, 7) if tuning else (1, 0))
             ]
-        assert name.startswith("12_sized")
         return {"trials": rows}
 
     monkeypatch.setattr(binary, "load_results", load)
-    monkeypatch.setattr(binary, "ORDINARY", SMALL)
     return held_out
 
 
 def test_a_bill_pairs_the_seeds(sized: dict[int, float]) -> None:
-    found, with_memory = (binary.bill(BESIDE, SMALL[2], counted) for counted in binary.COUNTED)
+    spiking, ordinary = binary.tried([BESIDE, SMALL[2]])
+    found, with_memory = (binary.bill(spiking, ordinary, counted) for counted in binary.COUNTED)
     assert (found.code, found.n_hidden, found.ordinary, found.ordinary_hidden) == ("latency", 100, "mlp", 20)
     assert found.ahead == pytest.approx([0.0, 0.0])
     # One spike a pixel: 1,000 additions for the first layer, 10 for each message, and 110 neurons for 4 steps.
@@ -960,35 +959,30 @@ def test_a_bill_pairs_the_seeds(sized: dict[int, float]) -> None:
     assert with_memory.saved == pytest.approx(less)
 
 
+def cheapest() -> dict[str, Any]:
+    (spiking,) = binary.tried([BESIDE])
+    return binary.cheapest_as_accurate(spiking, binary.tried(SMALL), "arithmetic").variant
+
+
 def test_the_cheapest_that_is_as_accurate_is_chosen_on_held_out_images(sized: dict[int, float]) -> None:
-    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE, "arithmetic"))[1] == 20
+    assert binary.sizes_of(cheapest())[1] == 20
     sized[10] = 0.915  # as accurate
-    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE, "arithmetic"))[1] == 10
+    assert binary.sizes_of(cheapest())[1] == 10
     sized.update({10: 0.9, 20: 0.9})
-    assert binary.sizes_of(binary.cheapest_as_accurate(BESIDE, "arithmetic"))[1] == 30
+    assert binary.sizes_of(cheapest())[1] == 30
     sized[30] = 0.91
     with pytest.raises(ValueError, match=r"as accurate as .*latency.* try larger ones"):
-        binary.cheapest_as_accurate(BESIDE, "arithmetic")
+        cheapest()
 
 
-def test_of_two_kinds_the_cheaper_is_chosen_or_the_one_that_is_asked_for(
-    sized: dict[int, float], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(binary, "ORDINARY", [*SMALL, {"network": "mlp, black and white", "sizes": [784, 30, 10]}])
-    monkeypatch.setattr(binary, "operations", lambda row: binary.Operations(*[float(row["cost"])] * 4))
-    given = binary.load_results
-
-    def load(name: str) -> dict[str, Any]:
-        rows = given(name)["trials"]
-        for row in list(rows):
-            row["cost"] = row["settings"]["sizes"][1]
-            if row["settings"]["sizes"][1] == 30:
-                rows.append(row | {"settings": row["settings"] | {"network": "mlp, black and white"}, "cost": 1})
-        return {"trials": rows}
-
-    monkeypatch.setattr(binary, "load_results", load)
-    assert binary.cheapest_as_accurate(BESIDE, "arithmetic")["network"] == "mlp, black and white"
-    assert binary.cheapest_as_accurate(BESIDE, "arithmetic", ["mlp"]) == SMALL[2]
+def test_it_is_the_cheapest_and_not_the_smallest(sized: dict[int, float]) -> None:
+    """A larger one that reads black and white adds where a smaller one multiplies; with the memory it takes more."""
+    (spiking,) = binary.tried([BESIDE])
+    _, _, small = binary.tried(SMALL)
+    other = {"network": "mlp, black and white", "sizes": [784, 30, 10]}
+    large = binary.Tried(other, [row | {"settings": row["settings"] | other} for row in small.rows], small.held_out)
+    chosen = [binary.cheapest_as_accurate(spiking, [small, large], counted) for counted in binary.COUNTED]
+    assert chosen == [large, small]
 
 
 def test_black_and_white_is_added_and_not_multiplied() -> None:
